@@ -327,3 +327,11 @@ def test_a_binary_file_is_named(tmp_path):
     path.write_bytes(b"\xff\x00\x81")
     with pytest.raises(ValueError, match=r"recipe\.toml: "):
         Recipe.load(path)
+
+
+def test_a_field_that_joined_later_is_written_only_where_it_is_used():
+    """The files of runs that were kept before it joined must still say the same."""
+    used = replace(PLAIN, parametrization=Parametrization(scale_like="adamw"))
+    assert "scale_like" not in PLAIN.to_toml()
+    assert Recipe.from_toml(used.to_toml()) == used
+    assert used.key != replace(PLAIN, parametrization=Parametrization()).key

@@ -12,7 +12,7 @@ import json
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
@@ -27,6 +27,10 @@ KEY_LENGTH = 16
 
 ACTIVATIONS = ("swiglu", "relu2")
 PRECISIONS = ("float32", "bfloat16")
+
+# Marks a field that joined after runs had been kept: at its default it is not written, so that the
+# recipe files of old runs still say the same.
+LATER = {"later": True}
 
 Setting = bool | int | float | str
 
@@ -84,6 +88,8 @@ class Parametrization(_Section):
     `base_heads` is the number of heads at the base; 0 keeps the model's head size instead.
     `hidden_gain` and `residual_gain` (for projections that end a residual branch) are initial
     standard deviations times sqrt(fan-in); the other two are plain standard deviations.
+    `scale_like` names the optimizer whose rates the recipe's own are scaled like, where its card
+    does not know: an assumption, to be checked. Empty: as the card says.
     """
 
     rule: str = "completep"
@@ -94,6 +100,7 @@ class Parametrization(_Section):
     hidden_gain: float = 1.0
     residual_gain: float = 0.5
     readout_std: float = 0.0
+    scale_like: str = field(default="", metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -230,8 +237,8 @@ class Recipe(_Section):
         return replace(self, data=replace(self.data, fingerprint=fingerprint))
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole recipe as plain data, defaults included."""
-        return {"format": FORMAT, **asdict(self)}
+        """The whole recipe as plain data, defaults included (but for fields that joined later)."""
+        return {"format": FORMAT, **_written(self)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Recipe":
@@ -280,6 +287,18 @@ def _non_default(value: Any) -> dict[str, Any]:
                 out[f.name] = inner
         elif item != _default(f):
             out[f.name] = item
+    return out
+
+
+def _written(value: Any) -> dict[str, Any]:
+    """Plain data, without the fields that joined later where they are at their default."""
+    out: dict[str, Any] = {}
+    for f in fields(value):
+        item = getattr(value, f.name)
+        if is_dataclass(item):
+            out[f.name] = _written(item)
+        elif not f.metadata.get("later") or item != _default(f):
+            out[f.name] = dict(item) if isinstance(item, Mapping) else item
     return out
 
 

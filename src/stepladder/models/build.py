@@ -22,7 +22,7 @@ def build(recipe: Recipe, device: torch.device | str = "cpu") -> tuple[Transform
         model,
         base=base,
         rule=recipe.parametrization.rule,
-        optimizer=_scaled_like(recipe.optimizer.name),
+        optimizer=scaled_like(recipe),
         init_std=base_scales(recipe),
         no_decay=("norm",),
     )
@@ -32,13 +32,19 @@ def build(recipe: Recipe, device: torch.device | str = "cpu") -> tuple[Transform
     return model, plan
 
 
-def _scaled_like(optimizer: str) -> str:
-    """The optimizer whose rows of the parametrization's table hold for this one."""
-    known = optim.card(optimizer).scaling
+def scaled_like(recipe: Recipe) -> str:
+    """The optimizer whose rows of the parametrization's table scale the recipe's rates.
+
+    Raises:
+        ValueError: neither the optimizer's card nor the recipe says.
+    """
+    name = recipe.optimizer.name
+    known = recipe.parametrization.scale_like or optim.card(name).scaling
     if known == UNKNOWN:
         raise ValueError(
-            f"nobody has said how the rates of {optimizer!r} change with width: a ladder cannot "
-            "carry them up; use an optimizer whose card names its scaling, such as 'adamw'"
+            f"nobody has said how the rates of {name!r} change with width: a ladder cannot carry "
+            "them up; use an optimizer whose card names its scaling, such as 'adamw', or assume "
+            'one with parametrization.scale_like = "adamw"'
         )
     return known
 
