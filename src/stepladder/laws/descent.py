@@ -5,7 +5,6 @@ that of iteratively reweighted least squares and cannot overshoot, with none it 
 are unchanged by any linear change of coordinates, so that badly scaled laws need no tuning.
 """
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -15,11 +14,14 @@ from stepladder.laws.law import Array, Index, Mask
 from stepladder.laws.problem import PLAIN, Local, Overlay, Problem
 
 VANISHED = 1e-8  # a coefficient below this part of every prediction is at zero
-CHUNK = 48  # candidates a block: its arrays stay in cache
+ELEMENTS = 36_000  # of candidates times points in a block: its arrays stay in cache
+LEAST_BLOCK, LARGEST_BLOCK = 48, 1024  # candidates
 RIDGE = 1e-12  # of the unit diagonal: directions that the points do not determine stay put
 TINY = 1e-280
 LEAST_STEP = -0.95  # of a coefficient in its own unit: minus one would be zero, and stay there
 STIFF = 1e10  # damping beyond which there is no way down
+NEAR, FAR = 1e-2, 1.0  # damping of the first step, close to an optimum and anywhere
+TRUSTED, POOR = 0.7, 0.2  # parts of the promised decrease that make damping fall, and grow
 
 
 class Descent(NamedTuple):
@@ -44,6 +46,7 @@ def descend(
     fixed: Mask | None = None,
     tolerance: float = 1e-9,
     steps: int = 200,
+    damping: float = NEAR,
 ) -> Descent:
     """Minimise the objective from every row of `start` (starts, coordinates).
 
@@ -52,27 +55,31 @@ def descend(
         fixed: (starts, coordinates) boolean: coordinates that are held.
         tolerance: stop when a step promises less than this part of the objective.
         steps: at most so many.
+        damping: of the first step: `NEAR` where the start is close to an optimum, else `FAR`.
     """
-    blocks = [slice(at, at + CHUNK) for at in range(0, len(start), CHUNK)]
+    size = int(np.clip(ELEMENTS // len(problem.target), LEAST_BLOCK, LARGEST_BLOCK))
+    blocks = [slice(at, at + size) for at in range(0, len(start), size)]
     held = np.zeros(start.shape, dtype=bool) if fixed is None else fixed
-    parts = _each(
-        lambda block: _Block(problem, start[block], held[block], overlay.rows(block)).run(
+    parts = [
+        _Block(problem, start[block], held[block], overlay.rows(block), damping).run(
             tolerance, steps
-        ),
-        blocks,
-    )
+        )
+        for block in blocks
+    ]
     return Descent(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 class _Block:
     """A block of candidates; those that ended leave the arrays."""
 
-    def __init__(self, problem: Problem, start: Array, held: Mask, overlay: Overlay) -> None:
+    def __init__(
+        self, problem: Problem, start: Array, held: Mask, overlay: Overlay, damping: float
+    ) -> None:
         self.problem = problem
         self.at = np.clip(start, problem.low, problem.high)
         self.held, self.overlay = held, overlay
         self.local = problem.local(self.at, overlay)
-        self.damping = np.full(len(start), 1e-2)
+        self.damping = np.full(len(start), damping)
         self.converged = np.zeros(len(start), dtype=bool)
         self.refused = np.zeros(len(start), dtype=bool)  # the last step led up
 
@@ -90,14 +97,14 @@ class _Block:
         step, promised = self._limited(live, local)
         done = (np.abs(promised) <= tolerance * local.value + TINY) | (self.damping[live] > STIFF)
         self.converged[live[done]] = True
-        live, step = live[~done], step[~done]
+        live, step, promised = live[~done], step[~done], promised[~done]
         if not len(live):
             return live
         trial = np.clip(self.at[live] + step, self.problem.low, self.problem.high)
         new = self.problem.local(trial, self.overlay.rows(live))
-        better = new.value < self.local.value[live]
-        damping = self.damping[live]
-        self.damping[live] = np.where(better, damping * 0.1, np.maximum(damping, 1e-3) * 5.0)
+        fall = self.local.value[live] - new.value
+        better = fall > 0
+        self.damping[live] = _damped(self.damping[live], fall, promised)
         self.refused[live] = ~better
         taken = live[better]
         self.at[taken] = trial[better]
@@ -155,5 +162,8 @@ class _Block:
         return frozen
 
 
-def _each(work: Callable[[slice], Descent], blocks: list[slice]) -> list[Descent]:
-    return [work(block) for block in blocks]
+def _damped(damping: Array, fall: Array, promised: Array) -> Array:
+    """Less damping where the quadratic model held, more where it did not (Fletcher 1971)."""
+    grown = np.maximum(damping, 1e-3) * 4.0
+    kept = np.where(fall > POOR * promised, damping, grown)
+    return np.where(fall > TRUSTED * np.abs(promised), damping / 3.0, kept)

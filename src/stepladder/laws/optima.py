@@ -2,24 +2,49 @@
 
 import numpy as np
 
-from stepladder.laws.descent import Descent, descend
+from stepladder.laws.descent import FAR, Descent, descend
 from stepladder.laws.law import Array
 from stepladder.laws.problem import Problem
-from stepladder.laws.starts import starts
+from stepladder.laws.starts import searched_range, starts
 
 POLISHED = 24  # distinct ends of the search that are descended to the bottom
 NEAR = 1.05  # an end within this factor of the best is worth polishing
-STEPS = 40  # of the search; ends that still move far above the best are dropped
+STEPS = (8, 8, 8, 16)  # of the search; ends that still move far above the best are dropped
+SAME = 0.02  # of the searched range: candidates this close to a better one follow its path
 PATH = np.linspace(0.0, 1.0, 17)[1:-1]
 
 
 def search(problem: Problem, count: int) -> Descent:
     """Distinct local minima near the lowest found from `count` starts, best first."""
-    rough = descend(problem, starts(problem, count), tolerance=1e-5, steps=STEPS)
+    rough = _gathered(problem, starts(problem, count))
     if not np.isfinite(rough.value).any():
         raise ValueError(f"law {problem.law.name} cannot be evaluated at any start on these points")
     near = rough.value <= NEAR * rough.value.min() + 1e-14 * len(problem.target)
     return polish(problem, _representatives(rough.coordinates[near], rough.value[near]))
+
+
+def _gathered(problem: Problem, at: Array) -> Descent:
+    """Descend every start; those that meet a better one on the way go on as one."""
+    for steps in STEPS:
+        found = descend(problem, at, tolerance=1e-5, steps=steps, damping=FAR)
+        found = found.take(_apart(problem, found))
+        at = found.coordinates
+    return found
+
+
+def _apart(problem: Problem, found: Descent) -> list[int]:
+    """Rows, best first, that lie apart from every better one in what is searched."""
+    searched = len(problem.law.parameters)
+    if not searched:
+        return [int(np.argmin(found.value))]
+    low, high = searched_range(problem)
+    place = found.coordinates[:, :searched] / (high - low)
+    kept: list[int] = []
+    for row in np.argsort(found.value, kind="stable"):
+        gap = np.abs(place[kept] - place[row]).max(axis=1)
+        if not (gap < SAME).any():
+            kept.append(int(row))
+    return kept
 
 
 def polish(problem: Problem, candidates: Array) -> Descent:

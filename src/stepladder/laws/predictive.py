@@ -18,6 +18,7 @@ from stepladder.laws.problem import Overlay, Problem
 from stepladder.laws.scale import MOST_FREEDOM, Scale
 
 WIDEST = 1.0
+FARTHEST = 1e3  # standard deviations: where the law cannot be evaluated an outcome is this far out
 REACH = np.array([0.5, 1.0, 1.5, 2.0, 2.6, 3.3, 4.2, 5.5, 8.0, 12.0])
 
 
@@ -79,7 +80,8 @@ def _roots(
     start = (optima[:, None, :] + (at - centre)[None, :, None] * gain).reshape(-1, optima.shape[1])
     outcome = np.tile(at, len(optima))
     value = _deviance(grown, start, outcome, scale, noise).reshape(len(optima), -1).min(axis=0)
-    root = np.sign(at - centre) * np.sqrt(np.maximum(value - value.min(), 0.0))
+    rise = np.clip(value - value.min(), 0.0, FARTHEST**2)
+    root = np.sign(at - centre) * np.sqrt(rise)
     # strictly increasing, also where a second valley makes the deviance fall again
     return np.maximum.accumulate(root) + 1e-9 * np.arange(len(root))
 

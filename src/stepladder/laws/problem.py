@@ -116,32 +116,41 @@ class Problem:
                 residual = residual + (self.observed - overlay.observed)
             loss = self._terms(residual)
             w = self.weights if overlay.weights is None else overlay.weights
-            value = np.sum(w * loss.value, axis=-1)
-            slope = w * loss.slope
-            ok = np.isfinite(value) & np.isfinite(jacobian).all(axis=(1, 2))
-            gradient = np.einsum("spn,sn->sp", jacobian, slope)
+            value = np.matmul(loss.value[:, None, :], _column(w))[:, 0, 0]
+            gradient = np.matmul(jacobian, (w * loss.slope)[..., None])[..., 0]
             curvature = _gram(jacobian, w * loss.curvature)
             bound = curvature
             if not self.objective.quadratic:
                 bound = _gram(jacobian, w * loss.bound)
+            # what is not finite in the Jacobian is not finite in its sums
+            ok = np.isfinite(value) & np.isfinite(gradient).all(axis=1)
+            ok &= np.isfinite(bound).all(axis=(1, 2))
         return Local(np.where(ok, value, np.inf), gradient, curvature, bound, share)
 
     def linearised(self, coordinates: Array) -> tuple[Array, Array, Array]:
         """Residuals (starts, points), their Jacobian (starts, coordinates, points), and shares."""
         columns, weights = self._columns(coordinates), self._weights(coordinates)
         parts = [column * weight for column, weight in zip(columns, weights, strict=False)]
-        total = sum(parts[1:], parts[0])
+        total = np.broadcast_to(sum(parts[1:], parts[0]), (len(coordinates), len(self.target)))
         residual, slope = self._residual(total)
         jacobian = np.empty((len(coordinates), len(self.names), len(self.target)))
         shares = np.empty((len(coordinates), len(self.law.coefficients)))
-        searched = len(self.law.parameters)
+        searched, relative = len(self.law.parameters), self._relative(total, slope)
         for j, coefficient in enumerate(self.law.coefficients):
             # d/dlog c of c * column is the part itself
-            jacobian[:, searched + j] = slope * (columns[j] if coefficient.free else parts[j])
-            shares[:, j] = np.max(np.abs(parts[j] / total), axis=-1)
+            column = columns[j] if coefficient.free else parts[j]
+            np.multiply(slope, column, out=jacobian[:, searched + j])
+            own = relative is slope and not coefficient.free
+            share = jacobian[:, searched + j] if own else parts[j] * relative
+            shares[:, j] = np.maximum(share.max(axis=-1), -share.min(axis=-1))
         for k, derivative in enumerate(self._slopes(coordinates, columns, weights)):
-            jacobian[:, k] = slope * derivative
+            np.multiply(slope, derivative, out=jacobian[:, k])
         return residual, jacobian, shares
+
+    def _relative(self, total: Array, slope: Array) -> Array:
+        """One over the sum; the very same array as the slope where that is it."""
+        own = self.law.link == "identity" and self.objective.residual == "log"
+        return slope if own else 1.0 / total
 
     def _terms(self, residual: Array) -> Terms:
         loss = terms(self.objective, residual)
@@ -165,8 +174,7 @@ class Problem:
     def _columns(self, coordinates: Array) -> list[Array]:
         with np.errstate(all="ignore"):
             columns = self.law.columns(self._parameters(coordinates), self.inputs)
-        shape = (len(coordinates), len(self.target))
-        return [np.broadcast_to(np.asarray(c, dtype=np.float64), shape) for c in columns]
+        return [np.atleast_2d(np.asarray(c, dtype=np.float64)) for c in columns]
 
     def _weights(self, coordinates: Array) -> list[Array]:
         values = self.values(coordinates)
@@ -178,6 +186,8 @@ class Problem:
         link, log = self.law.link, self.objective.residual == "log"
         if link == "exp" and log:
             return total - self.observed, np.ones_like(total)
+        if link == "identity" and log:
+            return np.log(total) - self.observed, 1.0 / total
         predicted = apply_link(link, total)
         inner = link_slope(link, predicted)
         if log:
@@ -212,6 +222,10 @@ def _weighted_sum(columns: Sequence[ArrayLike], weights: list[Array]) -> Array:
         if not (isinstance(column, float) and column == 0.0)
     ]
     return np.asarray(sum(parts[1:], parts[0]), dtype=np.float64)
+
+
+def _column(weights: Array) -> Array:
+    return np.atleast_2d(weights)[..., None]
 
 
 def _gram(jacobian: Array, weights: Array) -> Array:

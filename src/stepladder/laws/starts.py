@@ -23,19 +23,29 @@ def starts(problem: Problem, count: int) -> Array:
 
 def spread(problem: Problem, count: int) -> Array:
     """Evenly spread searched coordinates (count, parameters): an additive recurrence."""
+    low, high = searched_range(problem)
+    return low + (high - low) * _low_discrepancy(count if len(low) else 1, len(low))
+
+
+def searched_range(problem: Problem) -> tuple[Array, Array]:
+    """Where starts are drawn: ends of each searched coordinate, (parameters,) each."""
     ranges = [p.search or (p.low, p.high) for p in problem.law.parameters]
     low, high = np.array(ranges, dtype=np.float64).reshape(-1, 2).T
     log = problem.logarithmic[: len(ranges)]
     low = np.where(log, np.log(np.where(log, low, 1.0)), low)
     high = np.where(log, np.log(np.where(log, high, 1.0)), high)
-    return low + (high - low) * _low_discrepancy(count if ranges else 1, len(ranges))
+    return low, high
 
 
 def solve_coefficients(problem: Problem, searched: Array) -> Array:
     """Append to searched coordinates (starts, parameters) the best coefficients; best first."""
     law = problem.law
     blank = np.zeros((len(searched), len(law.coefficients)))
-    columns = problem._columns(np.concatenate([searched, blank], axis=1))
+    shape = (len(searched), len(problem.target))
+    columns = [
+        np.broadcast_to(column, shape)
+        for column in problem._columns(np.concatenate([searched, blank], axis=1))
+    ]
     design = np.stack(columns[: len(law.coefficients)], axis=-1) if law.coefficients else None
     if design is None:
         order = np.argsort(problem.value(searched))
