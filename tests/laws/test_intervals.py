@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from surfaces import TRUTH, chinchilla_table
 
-from stepladder.laws import Coefficient, Fit, Input, Law, fit, get
+from stepladder.laws import Coefficient, Fit, Input, Law, backtest, fit, get
 from stepladder.laws.bootstrap import bca, percentile
 from stepladder.laws.design import next_runs
 from stepladder.laws.noise import one_sided, uneven
@@ -225,3 +225,22 @@ def test_rival_laws_share_the_forecast():
     alone = found.forecast({"params": 2e10, "tokens": 4e11})
     # a law that is its own rival changes nothing
     assert made.interval == pytest.approx(alone.interval, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["huber", "squares", "asymmetric", "quantile"])
+def test_points_without_noise_have_a_fit_and_a_forecast(loss):
+    found = fit("chinchilla", chinchilla_table(TRUTH), loss=loss, starts=40, bootstrap=20)
+    assert found.values == pytest.approx(TRUTH, rel=1e-6)
+    at = {"params": 1e11, "tokens": 2e12}
+    made = found.forecast(at)
+    assert made.value == pytest.approx(float(get("chinchilla").predict(TRUTH, at)), rel=1e-6)
+    assert made.high - made.low < 1e-6
+
+
+def test_runs_of_one_cost_have_a_fit_but_no_backtest():
+    table = {**chinchilla_table(TRUTH, 0.003), "flops": np.full(48, 1e20)}
+    found = fit("chinchilla", table, starts=30, bootstrap=0)
+    assert found.left_out is None
+    assert found.widening == 1.0
+    with pytest.raises(ValueError, match=r"they cost 1e\+20 to 1e\+20"):
+        backtest("chinchilla", table)

@@ -102,7 +102,10 @@ def backtest_points(
 ) -> Backtest:
     """Fit the points outside the mask, forecast those inside."""
     if not held.any() or held.all():
-        raise ValueError("a backtest needs runs on both sides of the cut")
+        low, high = points.cost.min(), points.cost.max()
+        raise ValueError(
+            f"a backtest needs runs on both sides of the cut; they cost {low:.4g} to {high:.4g}"
+        )
     train = points.take(~held)
     check_support(law, train)
     fitted = fit_points(law, train, replace(settings, bootstrap=0))

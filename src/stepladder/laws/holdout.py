@@ -80,5 +80,7 @@ def hold_out(problem: Problem, optima: Array, held: Mask, known: float | None) -
 
 def _settings(problem: Problem, kept: Mask) -> int:
     """How many different settings the kept runs have."""
+    if not kept.any():  # all runs cost the same: held out together
+        return 0
     table = [x[kept].reshape(int(kept.sum()), -1) for x in problem.inputs.values()]
     return len(np.unique(np.concatenate(table, axis=1), axis=0))

@@ -18,6 +18,7 @@ NORMAL_MEDIAN = 0.6744897501960817  # of the absolute value of a standard normal
 NORMAL_TAIL = 1.6448536269514722  # nine of ten absolute values of a standard normal lie below
 MOST_FREEDOM = 1e6
 WINDOW = 0.5  # standard deviations of the noise
+ROUNDING = 1e-12  # residuals below this are arithmetic, not noise: points that are a law's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +51,13 @@ def residual_scale(
     freedom = max(len(residual) - unknowns, 1)
     loss = terms(objective, residual)
     if objective.quadratic:
-        noise = float(np.sqrt(np.sum(weights * residual**2) / freedom))
-        factor = 1.0 / max(noise, np.finfo(np.float64).tiny) ** 2
+        noise = max(float(np.sqrt(np.sum(weights * residual**2) / freedom)), ROUNDING)
+        factor = 1.0 / noise**2
     else:
         size = np.sqrt(weights) * np.abs(residual)
-        noise = _robust(size) * float(np.sqrt(len(residual) / freedom))
-        factor = _curvature(objective, size, noise, unknowns) / float(
-            np.sum(weights * loss.slope**2) / freedom
-        )
+        noise = max(_robust(size) * float(np.sqrt(len(residual) / freedom)), ROUNDING)
+        steepness = max(float(np.sum(weights * loss.slope**2) / freedom), ROUNDING**2)
+        factor = _curvature(objective, size, noise, unknowns) / steepness
     if known is not None and known > noise:
         factor *= (noise / known) ** 2
         return Scale(noise=known, factor=factor, freedom=MOST_FREEDOM)
