@@ -23,7 +23,7 @@ from stepladder.cost import cost
 from stepladder.devices import Device
 from stepladder.models.build import build
 from stepladder.recipe import Model, Optimizer, Recipe
-from stepladder.train.loop import build_optimizer
+from stepladder.train.sitting import build_optimizer
 
 RESULTS = Path(__file__).parent / "results" / "cost.json"
 NARROWEST = Model(

@@ -18,8 +18,9 @@ from stepladder.data import Dataset
 from stepladder.recipe import Optimizer, Recipe
 from stepladder.run_directory import Row
 from stepladder.store import Busy, Store
-from stepladder.train import Silent, loop, train
+from stepladder.train import Silent, sitting, train
 from stepladder.train.checkpoint import load_weights
+from stepladder.train.evaluate import evaluate
 
 from .conftest import HERE, curve_file
 from .worker import BUSY, DONE, INTERRUPTED, Slow, work
@@ -192,10 +193,10 @@ def test_the_last_checkpoint_holds_the_weights_that_were_measured(name, recipe, 
     """Schedule-Free's answer is an average; a checkpoint due at the end must not hide it."""
     made = replace(recipe, optimizer=Optimizer(name=name, lr=0.01), tokens=12 * 64)
     result = train(made, store, dataset, execution=HERE, checkpoint_seconds=0.0)
-    model, _ = loop.build(made)
+    model, _ = sitting.build(made)
     folder = store.folder(made.key) / "checkpoint" / "12"
     load_weights(folder, model)
-    measured = loop.evaluate(model, *dataset.validation(16, made.validation))
+    measured = evaluate(model, *dataset.validation(16, made.validation))
     assert measured.loss == result["loss"]
 
 
@@ -268,7 +269,7 @@ def test_a_full_disk_in_a_checkpoint_leaves_the_one_before(
     after, recipe, store, dataset, undisturbed, monkeypatch
 ):
     """The disk is full after none, one or two of the checkpoint's three files."""
-    made, whole = replace(recipe, tokens=12 * 64), loop.write_checkpoint
+    made, whole = replace(recipe, tokens=12 * 64), sitting.write_checkpoint
 
     def full(folder: Path, model, optimizer, progress) -> None:
         whole(folder, model, optimizer, progress)
@@ -278,7 +279,7 @@ def test_a_full_disk_in_a_checkpoint_leaves_the_one_before(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "write_checkpoint", full)
+        patch.setattr(sitting, "write_checkpoint", full)
         with pytest.raises(ValueError, match=r"no space left in .*: the checkpoint before is int"):
             train(made, store, dataset, execution=HERE, checkpoint_seconds=0.0)
     at = store.folder(made.key) / "checkpoint"
@@ -290,7 +291,7 @@ def test_a_full_disk_in_a_checkpoint_leaves_the_one_before(
 def test_what_is_paid_for_is_returned_at_once(recipe, store, dataset, monkeypatch):
     result = train(recipe, store, dataset, execution=HERE)
     files = {p: p.stat().st_mtime_ns for p in store.folder(recipe.key).rglob("*") if p.is_file()}
-    monkeypatch.setattr(loop, "build", lambda *_: pytest.fail("a model was built"))
+    monkeypatch.setattr(sitting, "build", lambda *_: pytest.fail("a model was built"))
     assert train(recipe, store, None, execution=HERE) == result
     assert {
         p: p.stat().st_mtime_ns for p in store.folder(recipe.key).rglob("*") if p.is_file()
