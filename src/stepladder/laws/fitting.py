@@ -289,9 +289,10 @@ class _Fitting:
         found = []
         for p in self.law.parameters:
             low, high = intervals[p.name]
-            if low <= p.low and high >= p.high:
+            below, above = low <= p.low + _rounding(p.low), high >= p.high - _rounding(p.high)
+            if below and above:
                 found.append((p.name, "on either side"))
-            elif high >= p.high:
+            elif above:
                 found.append((p.name, "from above"))
         found += [
             (c.name, "from above")
@@ -305,6 +306,11 @@ class _Fitting:
         hit = (at <= self.problem.low) | (at >= self.problem.high)
         hit[len(self.law.parameters) :] |= optima.vanished[0]
         return [name for name, is_hit in zip(self.law.names, hit, strict=True) if is_hit]
+
+
+def _rounding(bound: float) -> float:
+    """What a bound loses on the way to its logarithm and back."""
+    return 1e-9 * abs(bound)
 
 
 def _status(reasons: list[tuple[Status, str]]) -> Status:

@@ -11,6 +11,8 @@ POLISHED = 24  # distinct ends of the search that are descended to the bottom
 NEAR = 1.05  # an end within this factor of the best is worth polishing
 STEPS = (8, 8, 8, 16)  # of the search; ends that still move far above the best are dropped
 SAME = 0.02  # of the searched range: candidates this close to a better one follow its path
+DISTANT = 0.1  # of a searched range
+LOW = 0.1  # of the barrier between distant ends
 PATH = np.linspace(0.0, 1.0, 17)[1:-1]
 
 
@@ -57,6 +59,9 @@ def polish(problem: Problem, candidates: Array) -> Descent:
 def separate(problem: Problem, found: Descent, barrier: float) -> Descent:
     """One row for each valley: ends that are joined by a path below `barrier` are the same.
 
+    Ends that say different things, `DISTANT` of a searched range apart, are joined only by a path
+    below `LOW` of that: a reader wants to know of both.
+
     Args:
         barrier: rise of the objective above the higher end.
     """
@@ -70,7 +75,10 @@ def separate(problem: Problem, found: Descent, barrier: float) -> Descent:
 def _parted(problem: Problem, found: Descent, a: int, b: int, barrier: float) -> bool:
     ends = found.coordinates[[a, b]]
     path = ends[0] + PATH[:, None] * (ends[1] - ends[0])
-    return bool(problem.value(path).max() > max(found.value[a], found.value[b]) + barrier)
+    rise = problem.value(path).max() - max(found.value[a], found.value[b])
+    low, high = searched_range(problem)
+    gap = np.abs(np.diff(ends, axis=0)[0, : len(low)]) / (high - low)
+    return bool(rise > barrier * (LOW if (gap > DISTANT).any() else 1.0))
 
 
 def _representatives(coordinates: Array, value: Array) -> Array:
