@@ -110,8 +110,8 @@ register(
                 valid=VALID,
             ),
         ),
-        note="With the one-pass part free the published runs want another one (alpha 0.40, R_D 34); "
-        "the paper holds it fixed: see data-constrained-repetition.",
+        note="With the one-pass part free the published runs want another one (alpha 0.40, "
+        "R_D 34); the paper holds it fixed: see data-constrained-repetition.",
     )
 )  # fmt: skip
 
@@ -132,7 +132,7 @@ register(
                 valid=VALID,
             ),
         ),
-        note="What the paper fits; only for its corpus and tokenizer. Weakly identified: its 182 runs "
-        "fit R_D 15.4, R_N 5.3 (printed), 47, 2.3 and 95, 1.7 alike, the printed pair worst.",
+        note="What the paper fits; only for its corpus and tokenizer. Weakly identified: its 182 "
+        "runs fit R_D 15.4, R_N 5.3 (printed), 47, 2.3 and 95, 1.7 alike, the printed worst.",
     )
 )
