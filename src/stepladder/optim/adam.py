@@ -1,12 +1,18 @@
 """Adam with coupled weight decay, from torch."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from stepladder.card import Card
 from stepladder.optim import register
-from stepladder.optim.adamw import can_fuse
+from stepladder.optim.adamw import adam_direction, can_fuse
 from stepladder.optim.guard import Groups
+from stepladder.optim.rule import Hyper, Rule, State
+from stepladder.optim.twin import Twin, twin_of
 
 CARD = Card(
     name="adam",
@@ -42,3 +48,21 @@ def adam(
         amsgrad=amsgrad,
         fused=can_fuse(groups) or None,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Rule):
+    """w <- w - lr m_hat / (sqrt(v_hat) + eps), the moments those of g + wd w  (Algorithm 1)."""
+
+    def init(self, p: Tensor) -> State:
+        return {"m": p.new_zeros(p.shape), "v": p.new_zeros(p.shape)}
+
+    def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
+        p.sub_(adam_direction(g + p * h.weight_decay, state, h) * h.lr)
+
+
+@twin_of(torch.optim.Adam)
+def _twin(group: dict[str, Any]) -> Twin | None:
+    if group["amsgrad"]:
+        return None
+    return Twin(rule=Adam(), names={"m": "exp_avg", "v": "exp_avg_sq"})

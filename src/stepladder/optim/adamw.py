@@ -12,6 +12,7 @@ from stepladder.optim import register
 from stepladder.optim.engine import RuleOptimizer
 from stepladder.optim.guard import Groups
 from stepladder.optim.rule import Hyper, Rule, State
+from stepladder.optim.twin import Twin, twin_of
 
 BETAS, EPS = (0.9, 0.95), 1e-8
 
@@ -67,6 +68,11 @@ class AdamW(Rule):
 
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
         p.mul_(h.shrink).sub_(adam_direction(g, state, h) * h.lr)
+
+
+@twin_of(torch.optim.AdamW)
+def _twin(group: dict[str, Any]) -> Twin:
+    return Twin(rule=AdamW(), names={"m": "exp_avg", "v": "exp_avg_sq"})
 
 
 def adam_direction(g: Tensor, state: State, h: Hyper) -> Tensor:

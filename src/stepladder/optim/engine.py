@@ -73,8 +73,7 @@ class RuleOptimizer(Optimizer):
         for group in self.param_groups:
             extra = self.rule.scalars(group)
             for step, params in self._due(group):
-                h = _hyper(group, step, extra)
-                self._run(params, h._replace(extra={**extra, **self.rule.constants(h)}))
+                self._run(params, hyper(self.rule, group, step, extra))
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -173,9 +172,10 @@ class RuleOptimizer(Optimizer):
             torch.vmap(self.rule.update, (0, 0, 0, axes), out_dims=None)(p, g, state, spread)
 
 
-def _hyper(group: dict[str, Any], step: int, extra: dict[str, Any]) -> Hyper:
+def hyper(rule: Rule, group: dict[str, Any], step: int, scalars: dict[str, Any]) -> Hyper:
+    """What a rule is told at a step (1 is the first) of a group, with the group's `scalars`."""
     beta1, beta2 = group["betas"]
-    return Hyper(
+    h = Hyper(
         lr=group["lr"],
         beta1=beta1,
         beta2=beta2,
@@ -187,8 +187,9 @@ def _hyper(group: dict[str, Any], step: int, extra: dict[str, Any]) -> Hyper:
         new2=1 - beta2,
         unbias1=1 / (1 - beta1**step),
         unbias2=(1 - beta2**step) ** -0.5,
-        extra=extra,
+        extra=scalars,
     )
+    return h._replace(extra={**scalars, **rule.constants(h)})
 
 
 def _map(function: Callable[[Any], Any], h: Hyper) -> Hyper:

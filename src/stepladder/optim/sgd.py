@@ -1,6 +1,7 @@
 """SGD with momentum: torch's own, fused where it can be; a rule of ours for stacked trials."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from stepladder.optim.adamw import can_fuse
 from stepladder.optim.engine import RuleOptimizer
 from stepladder.optim.guard import Groups
 from stepladder.optim.rule import Hyper, Rule, State
+from stepladder.optim.twin import Twin, twin_of
 
 CARD = Card(
     name="sgd",
@@ -79,3 +81,15 @@ class SGD(Rule):
         m, decayed = state["m"], g + p * h.weight_decay
         m.mul_(h.beta1).add_(decayed)
         p.sub_((decayed + m * h.beta1 if self.nesterov else m) * h.lr)
+
+
+@twin_of(torch.optim.SGD)
+def _twin(group: dict[str, Any]) -> Twin | None:
+    if group["dampening"]:
+        return None
+    rule = SGD(nesterov=group["nesterov"])
+    return Twin(rule=rule, names={"m": "momentum_buffer"}, settings=_as_rule, counts=False)
+
+
+def _as_rule(group: dict[str, Any]) -> dict[str, Any]:
+    return {**group, "betas": (group["momentum"], 0.0), "eps": 0.0}

@@ -5,13 +5,15 @@ optimizer.pt            the optimizer's state
 progress.json           where the run stands
 """
 
+import copy
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_model, save_model
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 WEIGHTS = "weights.safetensors"
@@ -44,10 +46,29 @@ class Progress:
 def write_checkpoint(
     folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress
 ) -> None:
-    """Fill a folder with the state of a run."""
-    save_model(model, str(folder / WEIGHTS))
-    torch.save(optimizer.state_dict(), folder / OPTIMIZER)
+    """Fill a folder with the state of a run; its tensors may be views into larger ones."""
+    save_model(_on_its_own(model), str(folder / WEIGHTS))
+    state = optimizer.state_dict()
+    state["state"] = {
+        index: {name: _own(value) for name, value in of_one.items()}
+        for index, of_one in state["state"].items()
+    }
+    torch.save(state, folder / OPTIMIZER)
     (folder / PROGRESS).write_text(json.dumps(asdict(progress)))
+
+
+def _on_its_own(model: nn.Module) -> nn.Module:
+    """The model, copied where its parameters lie in memory that others share."""
+    return copy.deepcopy(model) if any(map(_is_partial, model.parameters())) else model
+
+
+def _own(value: Any) -> Any:
+    """A tensor with memory of its own: a view would be written with all that it views."""
+    return value.clone() if isinstance(value, Tensor) and _is_partial(value) else value
+
+
+def _is_partial(tensor: Tensor) -> bool:
+    return tensor.untyped_storage().nbytes() > tensor.nbytes
 
 
 def read_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer) -> Progress:

@@ -1,0 +1,7 @@
+"""Many trials of one shape as one program: batched matrix products, one update, a row a trial."""
+
+from stepladder.train.stacked.layers import Unstackable
+from stepladder.train.stacked.planning import room_for, shape_of
+from stepladder.train.stacked.stack import Asked, train_stacked
+
+__all__ = ["Asked", "Unstackable", "room_for", "shape_of", "train_stacked"]

@@ -1,0 +1,128 @@
+"""Where the tensors of stacked trials lie: a row a trial, so that one operation is one for all.
+
+Parameters with equal factors of rate and decay lie side by side in one matrix, a row a trial. Each
+trial's own model and optimizer hold views of its rows: they initialise, save, load and evaluate it
+as if it were alone, and the stack's program sees the same memory with the trials in front.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Parameters side by side: one matrix of values and one of gradients, a row a trial.
+
+    Attributes:
+        group: index of the parameter group whose hyperparameters they share.
+        columns: parameter name -> its first and last column, and its shape.
+        values, grads: [S, C] each, as many rows as there is room for trials.
+    """
+
+    group: int
+    columns: Mapping[str, tuple[int, int, torch.Size]]
+    values: Tensor
+    grads: Tensor
+
+    def stacked(self, matrix_SC: Tensor, name: str) -> Tensor:
+        """A parameter's part of a matrix of this segment, with the rows in front."""
+        first, last, shape = self.columns[name]
+        return matrix_SC[:, first:last].view(-1, *shape)
+
+
+class Rows:
+    """Room for the parameters of several trials of one model.
+
+    Args:
+        model: one of them; the others have parameters of the same names and shapes.
+        groups: names of parameters by parameter group.
+        alone: parameters that get a segment of their own, so that theirs is contiguous.
+        room: trials at most.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[Sequence[str]],
+        *,
+        alone: Collection[str],
+        room: int,
+    ) -> None:
+        self.room, self.count = room, room
+        parameters = dict(model.named_parameters())
+        self.segments = [
+            _segment(group, {name: parameters[name] for name in names}, room)
+            for group, members in enumerate(groups)
+            for names in _parts(members, alone)
+        ]
+        self.parameters = {
+            name: nn.Parameter(segment.stacked(segment.values, name))
+            for segment, name in self._places()
+        }
+
+    def adopt(self, row: int, model: nn.Module) -> None:
+        """Move a trial's parameters into a row: the model's own are views of it from here on."""
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for segment, name in self._places():
+                place = segment.stacked(segment.values, name)[row]
+                place.copy_(parameters[name])
+                parameters[name].data = place
+                parameters[name].grad = segment.stacked(segment.grads, name)[row]
+
+    def resize(self, count: int) -> None:
+        """Let the program see the first rows only; what it computes with them stays the same."""
+        self.count = count
+        for segment, name in self._places():
+            self.parameters[name].data = segment.stacked(segment.values[:count], name)
+
+    def set_gradients(self, grads: Sequence[Tensor], *, add: bool) -> None:
+        """Take gradients of all `parameters`, in their order, or add them to those here."""
+        by_name = dict(zip(self.parameters, grads, strict=True))
+        for segment in self.segments:
+            parts = [by_name[name].flatten(1) for name in segment.columns]
+            grads_SC = segment.grads[: self.count]
+            if add:
+                grads_SC.add_(torch.cat(parts, dim=1))
+            else:
+                torch.cat(parts, dim=1, out=grads_SC)
+
+    def norms(self) -> Tensor:
+        """The gradient norm of each trial, shape [S]."""
+        norms = [
+            torch.linalg.vector_norm(segment.grads[: self.count], dim=1)
+            for segment in self.segments
+        ]
+        return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+
+    def scale_gradients(self, factors_S: Tensor) -> None:
+        """Multiply each trial's gradients by a factor of its own."""
+        for segment in self.segments:
+            segment.grads[: self.count].mul_(factors_S[:, None])
+
+    def _places(self) -> Iterator[tuple[Segment, str]]:
+        return ((segment, name) for segment in self.segments for name in segment.columns)
+
+
+def _parts(names: Sequence[str], alone: Collection[str]) -> list[list[str]]:
+    together = [name for name in names if name not in alone]
+    return [[name] for name in names if name in alone] + ([together] if together else [])
+
+
+def _segment(group: int, parameters: Mapping[str, nn.Parameter], room: int) -> Segment:
+    ends = list(accumulate(p.numel() for p in parameters.values()))
+    starts = [0, *ends[:-1]]
+    first = next(iter(parameters.values()))
+    return Segment(
+        group=group,
+        columns={
+            name: (start, end, p.shape)
+            for (name, p), start, end in zip(parameters.items(), starts, ends, strict=True)
+        },
+        values=torch.zeros(room, ends[-1], dtype=first.dtype, device=first.device),
+        grads=torch.zeros(room, ends[-1], dtype=first.dtype, device=first.device),
+    )
