@@ -14,6 +14,7 @@ _PUBLIC: dict[str, str] = {
     "fit": "stepladder.laws",
     "forecast": "stepladder.laws",
     "allocate": "stepladder.laws",
+    "compare": "stepladder.comparing",
     "Recipe": "stepladder.recipe",
     "parametrize": "stepladder.scaling",
     "coordinate_check": "stepladder.scaling",

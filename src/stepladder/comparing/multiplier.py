@@ -1,0 +1,174 @@
+"""The compute multiplier: from paired losses at the rungs to factors with intervals.
+
+At a rung the lever, at cost x1, reaches some loss. The multiplier is the cost at which the baseline
+would reach it, over x1. The baseline's own rung stands for the law there: the law only says how far
+to go from it, so that an error of its form cancels, and a lever equal to the baseline has exactly
+multiplier 1. "Cost" is compute, tokens or seconds; the arithmetic is the same.
+
+Intervals are a paired bootstrap from the normal: both arms' mean losses are drawn together with the
+covariance of their seeds (pooled over the rungs), with the tails of Student's t for as few seeds as
+there are. Noise that a seed brings to both arms cancels, as it should.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stepladder.comparing.curve import fit_curves
+
+Array = NDArray[np.float64]
+
+DRAWS = 4000
+BASE, LEVER = 0, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A number with its interval; the level is that of the comparison."""
+
+    value: float
+    low: float
+    high: float
+
+    def __contains__(self, other: float) -> bool:
+        return self.low <= other <= self.high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Multipliers in one kind of cost.
+
+    Attributes:
+        rungs: one a rung, by rising cost.
+        mean: the geometric mean over the rungs.
+        trend: the factor by which the multiplier changes for each tenfold of cost.
+        reach: how far beyond the baseline's largest rung it was read, at each rung (at most 1:
+            not at all).
+    """
+
+    rungs: tuple[Interval, ...]
+    mean: Interval
+    trend: Interval
+    reach: tuple[float, ...]
+
+
+def estimate(x: ArrayLike, losses: ArrayLike, drawn: Array, *, level: float) -> Estimate:
+    """Multipliers with their intervals.
+
+    Args:
+        x: cost (2, rungs) of the baseline's and the lever's runs.
+        losses: (2, rungs, seeds).
+        drawn: logarithms of the arms' losses (draws, 2, rungs), from `draw`.
+        level: of the intervals.
+
+    Raises:
+        ValueError: the baseline's loss does not fall with its cost, so that nothing can be read.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    means = np.log(np.asarray(losses, dtype=np.float64)).mean(axis=2)
+    require_falling(x[BASE], means[BASE])
+    value = log_multipliers(x, means[None])[0]
+    spread = log_multipliers(x, drawn)
+    slope, slopes = _slope(x[BASE], value[None])[0], _slope(x[BASE], spread)
+    factors = np.exp(value)
+    return Estimate(
+        rungs=tuple(_interval(v, column, level) for v, column in zip(value, spread.T, strict=True)),
+        mean=_interval(value.mean(), spread.mean(axis=1), level),
+        trend=_interval(slope * np.log(10), slopes * np.log(10), level),
+        reach=tuple(float(r) for r in factors * x[LEVER] / x[BASE].max()),
+    )
+
+
+def log_multipliers(x: Array, log_losses: Array) -> Array:
+    """Logarithms of the multipliers, (draws, rungs), of log losses (draws, 2, rungs)."""
+    curves = fit_curves(x[BASE], np.exp(log_losses[:, BASE]))
+    lead = np.exp(log_losses[:, LEVER] - log_losses[:, BASE])
+    needed = curves.cost(curves.loss(x[BASE]) * lead)
+    flat = np.where(lead < 1, np.inf, np.where(lead > 1, 0.0, x[BASE]))  # nothing to read
+    needed = np.where((curves.scale > 0)[:, None], needed, flat)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(needed / x[LEVER]))
+
+
+def draw(
+    losses: ArrayLike, *, count: int = DRAWS, seed: int = 0, lost: Sequence[Array] | None = None
+) -> Array:
+    """Logarithms of the arms' mean losses (count, 2, rungs), as other seeds might have given them.
+
+    Args:
+        losses: (2, rungs, seeds), seeds paired, at least two.
+        lost: for each arm, draws (count,) of the relative loss that imperfect tuning cost it
+            (`search.lost_by_tuning`): each arm is credited with what it lost.
+    """
+    logs = np.log(np.asarray(losses, dtype=np.float64))
+    arms, rungs, seeds = logs.shape
+    random = np.random.default_rng(seed)
+    freedom = rungs * (seeds - 1)
+    normal = random.normal(size=(count, rungs, arms)) @ _root(_covariance(logs) / seeds)
+    tails = np.sqrt(freedom / random.chisquare(freedom, size=count))
+    out = logs.mean(axis=2) + np.swapaxes(normal, 1, 2) * tails[:, None, None]
+    if lost is not None:
+        out = out - np.stack(lost, axis=1)[:, :, None]
+    return np.asarray(out)
+
+
+def loss_difference(losses: ArrayLike, drawn: Array, *, level: float) -> list[Interval]:
+    """Lever's loss less the baseline's at each rung, in nats per token."""
+    arms = np.asarray(losses, dtype=np.float64).mean(axis=2)
+    value, spread = arms[LEVER] - arms[BASE], np.diff(np.exp(drawn), axis=1)[:, 0]
+    return [
+        _interval(v, column, level, log=False) for v, column in zip(value, spread.T, strict=True)
+    ]
+
+
+def seed_noise(losses: ArrayLike) -> tuple[Array, float]:
+    """Standard deviation of log loss between seeds in each arm (2,), and the arms' correlation."""
+    covariance = _covariance(np.log(np.asarray(losses, dtype=np.float64)))
+    noise = np.sqrt(np.diag(covariance))
+    product = float(noise.prod())
+    return noise, float(covariance[0, 1] / product) if product > 0 else 0.0
+
+
+def require_falling(x: Array, log_losses: Array) -> None:
+    """ValueError where the baseline does not get better as it costs more."""
+    order = np.argsort(x)
+    if log_losses[order[-1]] >= log_losses[order[0]]:
+        first, last = np.exp(log_losses[order[[0, -1]]])
+        raise ValueError(
+            f"the baseline's loss does not fall from its smallest rung ({first:.4f}) to its "
+            f"largest ({last:.4f}), so that no multiplier can be read from it: give it more "
+            "tokens a parameter, or scales further apart"
+        )
+
+
+def _covariance(logs: Array) -> Array:
+    """Covariance between the arms over seeds, pooled over rungs: (2, 2)."""
+    arms, rungs, seeds = logs.shape
+    deviation = (logs - logs.mean(axis=2, keepdims=True)).reshape(arms, rungs * seeds)
+    return np.asarray(deviation @ deviation.T / (rungs * (seeds - 1)))
+
+
+def _root(covariance: Array) -> Array:
+    """The symmetric root; seeds without any noise are no error."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+
+
+def _slope(x: Array, log_factors: Array) -> Array:
+    """Least-squares slope against log x of every row; not a number where a factor is infinite."""
+    centred = np.log(x) - np.log(x).mean()
+    with np.errstate(invalid="ignore"):
+        return np.asarray((log_factors * centred).sum(axis=1) / (centred**2).sum())
+
+
+def _interval(value: float, spread: Array, level: float, *, log: bool = True) -> Interval:
+    """The central interval of the draws around a value, which it always holds."""
+    known = np.where(np.isnan(spread), np.inf, spread)
+    tail = (1 - level) / 2
+    low, high = np.quantile(known, [tail, 1 - tail], method="nearest")
+    ends = (value, min(low, value), max(high, value))
+    with np.errstate(over="ignore"):
+        numbers = [float(np.exp(end)) if log else float(end) for end in ends]
+    return Interval(value=numbers[0], low=numbers[1], high=numbers[2])

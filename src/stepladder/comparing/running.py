@@ -1,0 +1,242 @@
+"""A comparison, run: both arms tuned equally, climbed on the same rungs, and measured."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepladder.comparing.growth import tuned_to
+from stepladder.comparing.multiplier import (
+    DRAWS,
+    Estimate,
+    Interval,
+    draw,
+    estimate,
+    loss_difference,
+    seed_noise,
+)
+from stepladder.comparing.plan import Plan
+from stepladder.comparing.search import NAMES, Execute, Tuned, lost_by_tuning, tune
+from stepladder.comparing.verdict import verdict
+from stepladder.cost import cost
+from stepladder.recipe import Recipe
+
+Result = dict[str, Any]
+Array = NDArray[np.float64]
+Pair = tuple[Recipe, Recipe]
+
+FORMAT = 1
+LEVEL = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a comparison found; `to_json` is the content of `comparison.json`.
+
+    Attributes:
+        tuned: the search of each arm.
+        rungs: one a scale: widths, costs, losses by seed, and what the lever saves there.
+        multipliers: by kind of cost: compute, tokens, seconds (as measured).
+        noise: standard deviation of log loss between seeds in each arm; `pairing`, the arms'
+            correlation over seeds.
+        notes: what the reader should know before trusting the verdict.
+    """
+
+    plan: Plan
+    level: float
+    tuned: Sequence[Tuned]
+    rungs: Sequence[Result]
+    multipliers: Mapping[str, Estimate]
+    differences: Sequence[Interval]
+    noise: Array
+    pairing: float
+    spent: Result
+    notes: Sequence[str]
+
+    @property
+    def multiplier(self) -> Interval:
+        """The compute multiplier over all rungs."""
+        return self.multipliers["compute"].mean
+
+    @property
+    def span(self) -> float:
+        """Compute of the largest rung over that of the smallest, in the baseline."""
+        return float(self.rungs[-1]["compute"][0] / self.rungs[0]["compute"][0])
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one line."""
+        return verdict(self.multipliers["compute"], self.span)
+
+    def to_json(self) -> Result:
+        """Everything, as JSON types."""
+        return {
+            "format": FORMAT,
+            "verdict": self.verdict,
+            "multiplier": asdict(self.multiplier),
+            "trend_per_decade": asdict(self.multipliers["compute"].trend),
+            "span": self.span,
+            "level": self.level,
+            **self.plan.to_dict(),
+            "tuning": {
+                name: _tuning(tuned)
+                for name, tuned in zip(("base", "lever"), self.tuned, strict=True)
+            },
+            "rungs": [
+                rung
+                | {"loss_difference": asdict(self.differences[i])}
+                | {
+                    "multipliers": {
+                        kind: asdict(made.rungs[i]) for kind, made in self.multipliers.items()
+                    },
+                    "reach": self.multipliers["compute"].reach[i],
+                }
+                for i, rung in enumerate(self.rungs)
+            ],
+            "means": {kind: asdict(made.mean) for kind, made in self.multipliers.items()},
+            "noise": self.noise.tolist(),
+            "pairing": self.pairing,
+            "spent": self.spent,
+            "notes": list(self.notes),
+        }
+
+
+def run(plan: Plan, execute: Execute, *, level: float = LEVEL) -> Comparison:
+    """Run a comparison; what is in the store already costs nothing, so a stopped one goes on.
+
+    Args:
+        execute: trains recipes (label, recipe) and returns their results in order.
+        level: of the intervals.
+
+    Raises:
+        ValueError: an arm diverged, or the baseline does not get better along the rungs.
+    """
+    tuned = tune((plan.base, plan.lever), plan.search, execute)
+    pairs = plan.rungs([t.settings for t in tuned])
+    rungs = [(tuned_to(b, tuned[0].lr), tuned_to(r, tuned[1].lr)) for b, r in pairs]
+    results = _climb(plan, rungs, execute)
+    losses = np.array([[[r["loss"] for r in runs] for runs in arm] for arm in results])
+    noise, pairing = seed_noise(losses)
+    lost = [lost_by_tuning(t, noise[k], DRAWS, seed=k) for k, t in enumerate(tuned)]
+    drawn = draw(losses, lost=lost)
+    measured = _costs(rungs, results)
+    return Comparison(
+        plan=plan,
+        level=level,
+        tuned=tuned,
+        rungs=[_rung(pair, i, losses, measured) for i, pair in enumerate(rungs)],
+        multipliers={kind: estimate(x, losses, drawn, level=level) for kind, x in measured.items()},
+        differences=loss_difference(losses, drawn, level=level),
+        noise=noise,
+        pairing=pairing,
+        spent=_spent(tuned, results),
+        notes=_notes(plan, tuned, rungs),
+    )
+
+
+def _climb(plan: Plan, rungs: Sequence[Pair], execute: Execute) -> list[list[list[Result]]]:
+    """Results by arm, rung and seed; all are asked for at once, so that they can run together."""
+    asked = [
+        (f"rung {i + 1} of {len(rungs)}", replace(pair[arm], seed=seed))
+        for arm in (0, 1)
+        for i, pair in enumerate(rungs)
+        for seed in plan.seeds
+    ]
+    results = iter(execute(asked))
+    nested = [[[next(results) for _ in plan.seeds] for _ in rungs] for _ in (0, 1)]
+    for arm, name in enumerate(NAMES):
+        _require_trained(name, nested[arm], rungs, arm)
+    return nested
+
+
+def _require_trained(
+    name: str, results: Sequence[Sequence[Result]], rungs: Sequence[Pair], arm: int
+) -> None:
+    for pair, runs in zip(rungs, results, strict=True):
+        lost = sum(r["diverged"] for r in runs)
+        if lost:
+            recipe = pair[arm]
+            raise ValueError(
+                f"{name} diverged in {lost} of {len(runs)} seeds at width {recipe.model.width} "
+                f"with the rate {recipe.optimizer.lr:.3g} that was best at its smallest rung: its "
+                "rate does not carry up; lengthen its warmup, clip its gradients, or change its "
+                "parametrization"
+            )
+
+
+def _costs(
+    rungs: Sequence[Pair], results: Sequence[Sequence[Sequence[Result]]]
+) -> dict[str, Array]:
+    """Costs (2, rungs) by kind."""
+    spent = [[cost(pair[arm]) for pair in rungs] for arm in (0, 1)]
+    seconds = [[_mean([r["seconds"] for r in runs]) for runs in arm] for arm in results]
+    return {
+        "compute": np.array([[c.flops_total + c.flops_optimizer for c in arm] for arm in spent]),
+        "tokens": np.array([[float(c.tokens) for c in arm] for arm in spent]),
+        "seconds": np.array(seconds),
+    }
+
+
+def _rung(pair: Pair, i: int, losses: Array, measured: Mapping[str, Array]) -> Result:
+    spent = [cost(recipe) for recipe in pair]
+    return {
+        "widths": [recipe.model.width for recipe in pair],
+        "params": [c.parameters.total for c in spent],
+        "batch": [recipe.batch for recipe in pair],
+        "losses": losses[:, i].tolist(),
+        **{kind: x[:, i].tolist() for kind, x in measured.items()},
+        "memory": [c.peak_memory for c in spent],
+        "optimizer_bytes": [c.memory.optimizer for c in spent],
+        "keys": [recipe.key for recipe in pair],
+    }
+
+
+def _tuning(tuned: Tuned) -> Result:
+    return {
+        "lr": tuned.lr,
+        "settings": dict(tuned.settings),
+        "at_edge": tuned.at_edge,
+        "runs": tuned.runs,
+        "tried": [
+            {
+                "settings": dict(v.settings),
+                "losses": [[rate, v.losses[rate]] for rate in sorted(v.losses)],
+            }
+            for v in tuned.variants
+        ],
+    }
+
+
+def _spent(tuned: Sequence[Tuned], results: Sequence[Sequence[Sequence[Result]]]) -> Result:
+    """Runs and seconds of the rungs and of the tuning, each arm by itself."""
+    return {
+        "tuning_runs": [t.runs for t in tuned],
+        "rung_runs": [sum(map(len, arm)) for arm in results],
+        "rung_seconds": [math.fsum(r["seconds"] for runs in arm for r in runs) for arm in results],
+    }
+
+
+def _notes(plan: Plan, tuned: Sequence[Tuned], rungs: Sequence[Pair]) -> list[str]:
+    notes = []
+    for name, one in zip(NAMES, tuned, strict=True):
+        if one.at_edge:
+            notes.append(
+                f"{name}'s best rate, {one.lr:.3g}, is still the {one.at_edge}est tried: it may "
+                "be better beyond"
+            )
+    for name, recipe in zip(NAMES, rungs[0], strict=True):
+        if assumed := recipe.parametrization.scale_like:
+            notes.append(f"{name}'s rates are assumed to scale like {assumed}'s")
+    if len(plan.differences) > 1:
+        notes.append(
+            f"the lever differs in {len(plan.differences)} fields: the multiplier is of all of "
+            "them together"
+        )
+    return notes
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

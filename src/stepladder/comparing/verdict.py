@@ -1,0 +1,85 @@
+"""The answer of a comparison in words."""
+
+import math
+
+from stepladder.comparing.multiplier import Estimate, Interval
+
+NO_CHANGE = 1.0
+MANY = 2.0  # times the compute, from where percentages stop being read
+
+
+def verdict(made: Estimate, span: float) -> str:
+    """What a lever saves or costs, and whether it holds as scale grows.
+
+    Args:
+        made: multipliers in compute.
+        span: compute of the largest rung over the smallest.
+    """
+    if NO_CHANGE in made.mean:
+        said = f"within noise: {effect(made.mean)}"
+        return f"{said}; {_trend(made, span)}" if NO_CHANGE not in made.trend else said
+    return f"{effect(made.mean)}; {_trend(made, span)}"
+
+
+def effect(multiplier: Interval) -> str:
+    """A multiplier as what it saves or costs: `saves 12% (8 to 16) of compute`."""
+    low, high = multiplier.low, multiplier.high
+    if NO_CHANGE in multiplier:
+        return f"from {_one_end(low)} to {_one_end(high)} of compute"
+    if multiplier.value > 1:
+        if multiplier.value >= MANY:
+            return (
+                f"needs {1 / multiplier.value:.2g} ({_share(high)} to {_share(low)}) of the compute"
+            )
+        return (
+            f"saves {_percent(multiplier.value)}% ({_percent(low)} to {_percent(high)}) of compute"
+        )
+    if 1 / multiplier.value >= MANY:
+        return (
+            f"costs {_times(multiplier.value)} ({_times(high)} to {_times(low)}) times the compute"
+        )
+    value, near, far = (_percent(m) for m in (multiplier.value, high, low))
+    return f"costs {value}% ({near} to {far}) more compute"
+
+
+def _trend(made: Estimate, span: float) -> str:
+    """Whether the effect stays over the rungs."""
+    over, top, helps = f"over {span:.2g}x", made.rungs[-1], made.mean.value > 1
+    if NO_CHANGE in made.trend:
+        if NO_CHANGE in top:
+            return f"too noisy to tell whether that lasts {over}"
+        return f"no sign of fading {over}" if helps else f"no sign of change {over}"
+    first, last = effect_short(made.rungs[0].value), effect_short(top.value)
+    grows = made.trend.value > 1
+    word = ("growing" if grows else "fading") if helps else ("shrinking" if grows else "growing")
+    return f"{word} with scale, from {first} to {last} {over}"
+
+
+def effect_short(multiplier: float) -> str:
+    """`-12%` of compute, or `+9%`; factors where they are large."""
+    if not math.isfinite(multiplier):
+        return "all of it"
+    share = 1 / multiplier if multiplier > 0 else math.inf
+    return f"{share:.2g}x" if share >= MANY or share <= 1 / MANY else f"{100 * (share - 1):+.0f}%"
+
+
+def _one_end(multiplier: float) -> str:
+    if multiplier > 1:
+        return f"saving {_percent(multiplier)}%"
+    if 1 / max(multiplier, 1e-300) >= MANY:
+        return f"costing {_times(multiplier)} times"
+    return f"costing {_percent(multiplier)}% more"
+
+
+def _percent(multiplier: float) -> str:
+    """What is saved (or more) of the baseline's compute, in percent."""
+    share = abs(1 - 1 / multiplier) if multiplier > 0 else math.inf
+    return f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.0f}"
+
+
+def _share(multiplier: float) -> str:
+    return f"{1 / multiplier:.2g}" if multiplier > 0 else "all"
+
+
+def _times(multiplier: float) -> str:
+    return f"{1 / multiplier:.2g}" if multiplier > 0 else "endless"
