@@ -134,7 +134,7 @@ class _Session(Sitting):
             with autocast(self.recipe, self.execution):
                 loss = self.loss(x_BT, y_BT) / self.recipe.accumulate
             loss.backward()
-            total += loss.detach()
+            total = total + loss.detach()  # of the loss's own precision
         return total
 
     def _micro_batches(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import ceil
 
 from stepladder.cost import cost
-from stepladder.recipe import Data, Optimizer, Parametrization, Recipe, Schedule
+from stepladder.recipe import Data, Recipe, Schedule
 from stepladder.train.execution import Execution
 
 MEMORY_SHARE = 0.5  # of the device's; the model of the cost counts neither torch nor its caches
@@ -17,18 +17,12 @@ def shape_of(recipe: Recipe) -> Hashable:
     Model, batch, precision and the optimizer with its own settings are the program's. Rates, decay,
     betas, epsilon, clipping, initial scales, schedule, seed and length are values in it.
     """
-    given = recipe.parametrization
-    base = Parametrization(
-        rule=given.rule,
-        base_width=given.base_width,
-        base_depth=given.base_depth,
-        base_heads=given.base_heads,
-    )
-    optimizer = Optimizer(name=recipe.optimizer.name, lr=1.0, params=recipe.optimizer.params)
+    scales = {"embedding_std": 1.0, "hidden_gain": 1.0, "residual_gain": 1.0, "readout_std": 0.0}
+    rates = {"lr": 1.0, "weight_decay": 0.0, "beta1": 0.0, "beta2": 0.0, "eps": 0.0, "clip": 0.0}
     alike = replace(
         recipe,
-        optimizer=optimizer,
-        parametrization=base,
+        optimizer=replace(recipe.optimizer, **rates),  # type: ignore[arg-type]
+        parametrization=replace(recipe.parametrization, **scales),  # type: ignore[arg-type]
         schedule=Schedule(),
         data=Data(),
         tokens=recipe.batch,

@@ -30,8 +30,7 @@ class Program:
 
     def __init__(self, first: Trial, room: int) -> None:
         self.recipe, self.execution = first.recipe, first.execution
-        groups = [group["names"] for group in first.plan.param_groups(lr=1.0)]
-        self.rows = Rows(first.model, groups, alone=("embedding.weight",), room=room)
+        self.rows = Rows(first.model, _groups(first), alone=("embedding.weight",), room=room)
         self.stack = cast(Transformer, stack_layers(first.model, self.rows.parameters))
         self.updates = choose_updates(self.rows, first.optimizer)
         self._losses = self._loss_function(first)
@@ -82,6 +81,12 @@ class Program:
             return losses
         compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(losses)
         return compiled
+
+
+def _groups(trial: Trial) -> list[list[str]]:
+    """Names of parameters by the plan's groups, each parameter once."""
+    names = {id(p): name for name, p in trial.model.named_parameters()}
+    return [[names[id(p)] for p in group["params"]] for group in trial.plan.param_groups(lr=1.0)]
 
 
 def _padded(tokens_SBT: Tensor, count: int) -> Tensor:

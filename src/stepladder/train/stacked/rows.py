@@ -92,12 +92,15 @@ class Rows:
                 torch.cat(parts, dim=1, out=grads_SC)
 
     def norms(self) -> Tensor:
-        """The gradient norm of each trial, shape [S]."""
-        norms = [
-            torch.linalg.vector_norm(segment.grads[: self.count], dim=1)
-            for segment in self.segments
-        ]
-        return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+        """The gradient norm of each trial, shape [S].
+
+        Row by row: torch sums along a dimension in an order that depends on the number of rows,
+        and a trial's norm would on its neighbours.
+        """
+        rows = [row for segment in self.segments for row in segment.grads[: self.count].unbind()]
+        parts = torch.stack(torch._foreach_norm(rows)).view(len(self.segments), self.count)
+        squares = sum(part_S.square() for part_S in parts)
+        return torch.sqrt(squares)
 
     def scale_gradients(self, factors_S: Tensor) -> None:
         """Multiply each trial's gradients by a factor of its own."""
