@@ -13,9 +13,8 @@ from stepladder.recipe import Model, Recipe
 
 WIDE = 4  # bytes of float32: master weights, gradients, residual stream, norms, the loss
 NARROW = {"float32": 4, "bfloat16": 2}  # bytes of what enters a matrix product
-CHUNK_ELEMENTS = 1 << 24  # logits held at once, as in `models.loss`
-LOGITS_COPIES = 3  # the logits, their log-softmax, and the gradient of either
-CHUNK_COPIES = 3  # logits, log-softmax, and one of the chunk before, until it is replaced
+CHUNK_ELEMENTS = 1 << 22  # logits held at once, as in `models.loss`
+LOGITS_COPIES = 2  # the logits and their log-softmax, which the gradient replaces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +92,13 @@ def _mlp_kept(model: Model) -> int:
 
 
 def logits_held(model: Model, tokens: int) -> int:
-    """Bytes of the logits that are held at once: all of them, or one chunk."""
+    """Bytes of the logits of one chunk."""
     rows = min(tokens, max(1, CHUNK_ELEMENTS // model.vocab_size))
     return WIDE * rows * model.vocab_size
 
 
 def logits_bytes(model: Model, tokens: int) -> int:
-    """Bytes of the loss: all logits where they are few, else one chunk and the head's gradient."""
-    held = logits_held(model, tokens)
-    if tokens * model.vocab_size <= CHUNK_ELEMENTS:
-        return LOGITS_COPIES * held
-    return CHUNK_COPIES * held + WIDE * model.width * (model.vocab_size + tokens)
+    """Bytes of the loss: a chunk of logits, and the gradients that are computed beside it."""
+    return LOGITS_COPIES * logits_held(model, tokens) + WIDE * model.width * (
+        model.vocab_size + tokens
+    )
