@@ -1,8 +1,8 @@
-"""A user's script with runs in workers, and no `if __name__ == "__main__"`; it signals itself.
+"""A user's script with runs in an executor, without `if __name__ == "__main__"`.
 
-    python parent.py <folder of the dataset> <its source> <store> <signal> <recipe.toml> ...
+    python parent.py <executor> <dataset's folder> <its source> <store> <signal> <recipe.toml> ...
 
-With the first step of any run it sends itself the signal.
+With the first step of any run it sends itself the signal, once.
 """
 
 import os
@@ -10,28 +10,36 @@ import sys
 from pathlib import Path
 
 from stepladder.data import Dataset
+from stepladder.execute.here import run_here
+from stepladder.execute.stacked import run_stacked
 from stepladder.execute.workers import run_workers
 from stepladder.recipe import Recipe
 from stepladder.store import Store
 
-folder, source, root, signal, *files = sys.argv[1:]
+executor, folder, source, root, signal, *files = sys.argv[1:]
 
 
 class Signaller:
+    sent = False
+
     def __init__(self, label, recipe):
         pass
 
     def step(self, step):
-        os.kill(os.getpid(), int(signal))
+        if not Signaller.sent:
+            Signaller.sent = True
+            os.kill(os.getpid(), int(signal))
 
     def row(self, row):
         pass
 
 
-run_workers(
+RUN = {"here": run_here, "workers": run_workers, "stacked": run_stacked}
+
+RUN[executor](
     [(file, Recipe.load(file)) for file in files],
     Store(root),
     Dataset.open(Path(folder), source, "bytes"),
     Signaller,
-    workers=len(files),
+    "cpu",
 )

@@ -2,50 +2,20 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from stepladder.execute.here import run_here
 from stepladder.execute.workers import Workers, run_workers
-from stepladder.recipe import Recipe
 from stepladder.store import Store
-from stepladder.train import Silent
 from train.conftest import curve
 
-WHEN = ("started", "seconds")  # what differs between two runs of a recipe
-
-
-class Seen:
-    """What the watchers were told, by run, and in which thread."""
-
-    def __init__(self):
-        self.order, self.steps, self.rows, self.threads = [], {}, {}, set()
-        self.at_step = lambda recipe: None
-
-    def watch(self, label, recipe):
-        self.order.append(recipe.key)
-        self.steps[recipe.key], self.rows[recipe.key] = [], []
-        return SeenRun(self, recipe)
-
-
-class SeenRun:
-    def __init__(self, seen, recipe):
-        self.seen, self.recipe = seen, recipe
-
-    def step(self, step):
-        self.seen.steps[self.recipe.key].append(step)
-        self.seen.threads.add(threading.current_thread())
-        self.seen.at_step(self.recipe)
-
-    def row(self, row):
-        self.seen.rows[self.recipe.key].append(row)
+from .helpers import Seen, holder, is_alive, named, signalled, silent, steps, timeless
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +32,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def silent(label, recipe):
-    return Silent()
-
-
-def named(*recipes):
-    return [(f"run {i}", recipe) for i, recipe in enumerate(recipes)]
-
-
-def timeless(results):
-    return [{k: v for k, v in result.items() if k not in WHEN} for result in results]
-
-
-def steps(recipe: Recipe, count: int, seed: int = 0) -> Recipe:
-    return replace(recipe, tokens=count * recipe.batch, seed=seed)
 
 
 def test_same_bits_order_and_notices(place, dataset, recipe, store):
@@ -156,29 +110,9 @@ def test_a_killed_worker_is_named_and_the_rest_kept(place, dataset, recipe, stor
     )
 
 
-def holder(store, recipe):
-    """The process that holds a run, never this one."""
-    pid = int((store.root / ".locks" / recipe.key).read_text())
-    assert pid != os.getpid()
-    return pid
-
-
-def signalled(number, dataset, store, recipes, folder):
-    """Runs the script that sends itself a signal; its exit status and errors."""
-    files = [folder / f"{recipe.key}.toml" for recipe in recipes]
-    for file, recipe in zip(files, recipes, strict=True):
-        file.write_text(recipe.to_toml())
-    script = Path(__file__).with_name("parent.py")
-    given = [dataset.folder, dataset.source, store.root, int(number), *files]
-    done = subprocess.run(
-        [sys.executable, script, *map(str, given)], capture_output=True, text=True, timeout=120
-    )
-    return done.returncode, done.stderr
-
-
 def test_ctrl_c_saves_what_is_at_work(place, dataset, recipe, store, tmp_path):
     recipes = [steps(recipe, 300, seed=seed) for seed in (50, 51)]
-    status, said = signalled(signal.SIGINT, dataset, store, recipes, tmp_path)
+    status, said = signalled(signal.SIGINT, "workers", dataset, store, recipes, tmp_path)
     assert status == -signal.SIGINT, said
     assert said.count("KeyboardInterrupt") == 1, said  # the parent's own, none of the workers'
     assert not any((store.folder(made.key) / "result.json").exists() for made in recipes)
@@ -192,7 +126,7 @@ def test_ctrl_c_saves_what_is_at_work(place, dataset, recipe, store, tmp_path):
 
 def test_workers_outlive_no_killed_parent(dataset, recipe, store, tmp_path):
     made = steps(recipe, 1_000_000)
-    status, said = signalled(signal.SIGKILL, dataset, store, [made], tmp_path)
+    status, said = signalled(signal.SIGKILL, "workers", dataset, store, [made], tmp_path)
     assert status == -signal.SIGKILL, said
     worker = holder(store, made)
     deadline = time.monotonic() + 60
@@ -200,14 +134,6 @@ def test_workers_outlive_no_killed_parent(dataset, recipe, store, tmp_path):
         time.sleep(0.05)
     assert not is_alive(worker)
     assert list((store.folder(made.key) / "checkpoint").iterdir())
-
-
-def is_alive(pid):
-    """Whether a process runs; one that ended and that nobody asked about does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_no_workers_are_refused(dataset, store):
