@@ -10,6 +10,7 @@ from surfaces import TRUTH, chinchilla_table
 from stepladder.laws import Coefficient, Fit, Input, Law, backtest, fit, get
 from stepladder.laws.bootstrap import bca, percentile
 from stepladder.laws.design import next_runs
+from stepladder.laws.forecasting import rival_fits
 from stepladder.laws.noise import one_sided, uneven
 from stepladder.laws.objective import Objective
 from stepladder.laws.predictive import predictive
@@ -218,13 +219,30 @@ def test_forecast_names_what_is_wrong():
         found.forecast({"params": 1e9, "tokens": 0.0})
 
 
-def test_rival_laws_share_the_forecast():
-    table = chinchilla_table(TRUTH, 0.003)
-    found = fit("chinchilla", table, starts=20, bootstrap=0)
-    made = found.forecast({"params": 2e10, "tokens": 4e11}, rivals=("chinchilla",))
-    alone = found.forecast({"params": 2e10, "tokens": 4e11})
-    # a law that is its own rival changes nothing
-    assert made.interval == pytest.approx(alone.interval, rel=1e-4)
+def test_rival_laws_share_the_forecast_by_their_held_out_errors():
+    at, found = {"params": 2e10, "tokens": 4e11}, fit(
+        "chinchilla", chinchilla_table(TRUTH, 0.003), starts=20, bootstrap=0
+    )  # fmt: skip
+    alone, (kaplan,) = found.forecast(at, rivals=()), rival_fits(found, ["kaplan"])
+    made = found.forecast(at)
+    share = made.weights["kaplan"] / made.weights["chinchilla"]
+    assert share == pytest.approx((found.left_out / kaplan.left_out) ** 2)
+    assert sum(made.weights.values()) == pytest.approx(1.0)
+    other = kaplan.forecast(at, rivals=())
+    assert min(alone.value, other.value) < made.value < max(alone.value, other.value)
+    assert made.low < made.value < made.high
+
+
+def test_a_law_on_its_own_is_widened_and_laws_together_are_not():
+    table = chinchilla_table(TRUTH, 0.003, seed=2)
+    bend = np.exp(0.01 * np.log10(table["params"] * table["tokens"] / 1e16) ** 2)
+    found = fit("chinchilla", {**table, "loss": table["loss"] * bend}, starts=20, bootstrap=0)
+    assert found.widening > 1.2
+    at = {"params": 2e10, "tokens": 4e11}
+    alone, twice = found.forecast(at, rivals=()), found.forecast(at, rivals=("chinchilla",))
+    assert twice.value == pytest.approx(alone.value, rel=1e-3)
+    ratio = np.log(alone.high / alone.low) / np.log(twice.high / twice.low)
+    assert ratio == pytest.approx(found.widening, rel=0.1)
 
 
 @pytest.mark.parametrize("loss", ["huber", "squares", "asymmetric", "quantile"])

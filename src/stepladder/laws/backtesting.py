@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from stepladder.laws import registry
 from stepladder.laws.fitting import fit_points, prepare
-from stepladder.laws.forecasting import forecast, rival_fits
+from stepladder.laws.forecasting import outcome_interval, plausible_rivals, rival_fits
 from stepladder.laws.holdout import dearest
 from stepladder.laws.law import Array, Law, Mask
 from stepladder.laws.points import Points, check_support
@@ -75,7 +75,7 @@ def backtest(
     held: float = HELD,
     above: float | None = None,
     level: float = 0.9,
-    rivals: tuple[str, ...] = (),
+    rivals: tuple[str, ...] | None = None,
     **options: Any,
 ) -> Backtest:
     """Fit `law` to the cheapest runs and forecast the others.
@@ -84,7 +84,8 @@ def backtest(
         held: part of the runs that is held out, the dearest.
         above: instead of `held`, hold out the runs that cost more than this (in FLOP where the
             columns hold flops or params and tokens).
-        rivals: other laws in the forecasts (see `forecast`).
+        rivals: other laws that share the forecasts, as in `Fit.forecast`: the law's own where not
+            given, () for the law alone.
         options: of `fit`: loss, noise, starts, ...
 
     Raises:
@@ -98,7 +99,11 @@ def backtest(
 
 
 def backtest_points(
-    law: Law, points: Points, held: Mask, settings: Settings, rivals: tuple[str, ...] = ()
+    law: Law,
+    points: Points,
+    held: Mask,
+    settings: Settings,
+    rivals: tuple[str, ...] | None = None,
 ) -> Backtest:
     """Fit the points outside the mask, forecast those inside."""
     if not held.any() or held.all():
@@ -110,13 +115,12 @@ def backtest_points(
     check_support(law, train)
     fitted = fit_points(law, train, replace(settings, bootstrap=0))
     test = points.take(held)
-    others = rival_fits(fitted, rivals)
-    outcomes = tuple(
-        _outcome(fitted, others, test, k)
-        for k in range(0, len(test), 1 + len(test) // MOST_FORECASTS)
-    )
-    predicted = fitted.predict(test.inputs)
-    miss = np.log(predicted / test.target) if np.all(test.target > 0) else predicted - test.target
+    fits = [fitted, *(plausible_rivals(fitted) if rivals is None else rival_fits(fitted, rivals))]
+    step = 1 + len(test) // MOST_FORECASTS
+    outcomes = tuple(_outcome(fits, test, k) for k in range(0, len(test), step))
+    forecast, outcome = np.array([(o.forecast, o.outcome) for o in outcomes]).T
+    miss = np.log(forecast / outcome) if np.all(outcome > 0) else forecast - outcome
+    last = int(np.argmax([o.cost for o in outcomes]))
     return Backtest(
         law=law.name,
         trained=len(train),
@@ -124,8 +128,8 @@ def backtest_points(
         reach=float(test.cost.max() / train.cost.max()),
         error=float(np.sqrt(np.mean(miss**2))),
         bias=float(np.mean(miss)),
-        largest=float(miss[np.argmax(test.cost)]),
-        r2=_r2(predicted, test.target),
+        largest=float(miss[last]),
+        r2=_r2(forecast, outcome),
         coverage=float(np.mean([o.inside for o in outcomes])),
         level=settings.level,
         status=fitted.status,
@@ -133,16 +137,16 @@ def backtest_points(
     )
 
 
-def _outcome(fitted: Fit, rivals: tuple[Fit, ...], test: Points, at: int) -> Outcome:
+def _outcome(fits: list[Fit], test: Points, at: int) -> Outcome:
     inputs = {name: x[at] for name, x in test.inputs.items()}
-    made = forecast(fitted, inputs, level=fitted.settings.level, rivals=rivals)
+    value, low, high = outcome_interval(fits, inputs, fits[0].settings.level)
     return Outcome(
         row=test.rows[at],
         cost=float(test.cost[at]),
         outcome=float(test.target[at]),
-        forecast=made.value,
-        low=made.low,
-        high=made.high,
+        forecast=value,
+        low=low,
+        high=high,
     )
 
 

@@ -72,7 +72,7 @@ def _ranked(law: Law, columns: Mapping[str, ArrayLike], options: Mapping[str, An
         reason = f"{unknowns} unknowns want {EACH * unknowns} runs; name the law to fit it anyway"
         return Ranked(law=law.name, backtest=None, reason=reason)
     try:
-        result = backtest(law, columns, **{"starts": STARTS, **options})
+        result = backtest(law, columns, rivals=(), **{"starts": STARTS, **options})
     except ValueError as error:
         return Ranked(law=law.name, backtest=None, reason=str(error))
     if not np.isfinite(result.error):
