@@ -1,8 +1,10 @@
 """Plans: every recipe against its own source, conversions, conflicts, and the user's own laws."""
 
+import json
 import subprocess
 import sys
 from io import StringIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from stepladder.planning import (
     render,
     shape_for,
 )
+from stepladder.planning import plan as plan_all
 from stepladder.planning.counting import marin_depth
 from stepladder.planning.plan import UNITS, Setting
 
@@ -248,5 +251,67 @@ def test_render_shows_everything(mine):
 
 def test_planning_needs_no_torch():
     code = "import sys, stepladder.planning as p; p.published_plans(1e20); print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "torch" not in out.stdout.split()
+
+
+def test_plan_is_the_published_recipes_with_conflicts_and_provenance():
+    made = plan_all(1e21)
+    assert made.plans == published_plans(1e21)
+    assert made.conflicts == conflicts(made.plans)
+    assert made["kaplan"].number("params") == pytest.approx(1.3e9 * (1e21 / 86400e15) ** 0.73)
+    assert all(quantity.source for _, quantity in made.chosen.values())
+    assert {"params", "tokens", "batch", "lr", "schedule"} <= set(made.chosen)
+    assert "where they disagree" in str(made)
+    assert json.loads(json.dumps(made.to_json()))["plans"][0]["recipe"] == "step-law"
+    with pytest.raises(KeyError, match="no plan is called 'gpt'"):
+        made["gpt"]
+
+
+def test_plan_turns_time_on_hardware_into_compute():
+    made = plan_all("64gpu-hours", "h100")
+    flops = made.budget.value
+    # between a quarter of the datasheet's 989 TFLOP/s and all of it
+    assert 64 * 3600 * 989e12 / 4 < flops < 64 * 3600 * 989e12
+    assert "cost model" in made.budget.source
+    twice = plan_all("128gpu-hours", "h100").budget.value
+    assert twice > 1.8 * flops  # larger models run about as fast
+    # spending it all takes the time that was given, but for the steps that shapes come in
+    assert made["chinchilla-refit"].number("seconds") == pytest.approx(64 * 3600, rel=0.08)
+    assert made.hardware == "h100-sxm"
+    assert any("needs" in note for note in plan_all(1e24, "h100")["chinchilla"].notes)
+
+
+def test_plan_knows_how_much_data_there_is():
+    scarce = plan_all(1e21, data=2e10)
+    assert scarce.plans == published_plans(1e21, unique_tokens=2e10)
+    corpus = SimpleNamespace(train_tokens=10**9, vocab_size=4096)
+    made = plan_all(1e21, data=corpus)
+    assert made.plans == published_plans(1e21, unique_tokens=1e9, vocab=4096)
+
+
+def test_plan_takes_the_users_fits_from_files_first(mine, tmp_path):
+    spend, rate = mine
+    spend.save(tmp_path / "loss.json")
+    made = plan_all(1e20, fits=[tmp_path / "loss.json", rate])
+    assert made.plans[0].recipe == "yours"
+    assert made.chosen["lr"][0] == "yours"
+    # a file holds rounded numbers only where JSON rounds: it does not
+    assert made.plans[0] == published_plans(1e20, fits=[spend, rate])[0]
+
+
+def test_plan_says_what_is_missing():
+    with pytest.raises(ValueError, match="needs hardware"):
+        plan_all("8h")
+    with pytest.raises(ValueError, match="did you mean 'h100"):
+        plan_all("8h", "h10")
+    with pytest.raises(ValueError, match="cannot read the budget"):
+        plan_all("a lot")
+
+
+def test_plan_is_public_and_starts_without_torch():
+    code = (
+        "import sys, stepladder as sl; sl.plan(budget=1e20, hardware='h100'); print(*sys.modules)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "torch" not in out.stdout.split()

@@ -14,6 +14,7 @@ _PUBLIC: dict[str, str] = {
     "fit": "stepladder.laws",
     "forecast": "stepladder.laws",
     "allocate": "stepladder.laws",
+    "plan": "stepladder.planning",
     "compare": "stepladder.comparing",
     "Recipe": "stepladder.recipe",
     "parametrize": "stepladder.scaling",

@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from stepladder.ladder import Plan
+    from stepladder.planning import Plans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,8 @@ class Options:
         seed: of the whole ladder.
         root: folder of ladders and runs.
         published: also show what each published recipe would do with the target's compute.
+        fit: with --published, a law of yours that stepladder fit --out wrote, which comes before
+            every published one; may be repeated.
         json: print the plan as JSON.
     """
 
@@ -37,6 +44,7 @@ class Options:
     seed: int = 0
     root: Path = Path()
     published: bool = False
+    fit: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
     json: bool = False
 
 
@@ -49,17 +57,29 @@ def main(argv: list[str]) -> int:
     from stepladder.report.terminal import plan_table
 
     plan = plan_from(options, console)
+    others = _published(options, plan, console) if options.published or options.fit else None
     if options.json:
-        print_json(plan.to_dict())
+        print_json({**plan.to_dict(), **({"published": others.to_json()} if others else {})})
         return 0
     console.print(plan_table(plan))
-    if options.published:
-        from stepladder.planning import published_plans, render
-
-        model = plan.target.model
-        others = published_plans(
-            plan.flops["target"], vocab=model.vocab_size, context=model.context
-        )
-        console.print(render(others, sources=False))
+    if others is not None:
+        console.print(others)
     console.print("next: [bold]stepladder climb[/]")
     return 0
+
+
+def _published(options: Options, plan: "Plan", console: Console) -> "Plans":
+    """Every recipe's plan for the target's compute, on its data and device."""
+    from stepladder.cli.ladder import described_device, read_data
+    from stepladder.planning import plan as every_plan
+
+    target = plan.target
+    return every_plan(
+        plan.flops["target"],
+        described_device(options.device)[0],
+        read_data(options.data, options.tokenizer, console, options.text_field),
+        fits=options.fit,
+        vocab=target.model.vocab_size,
+        context=target.model.context,
+        precision=target.precision,
+    )

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SHOWN = ("params", "params_body", "tokens", "width", "depth", "batch", "steps", "lr", "lr_muon",
-         "weight_decay", "beta2", "warmup", "schedule")  # fmt: skip
+         "weight_decay", "beta2", "warmup", "seconds", "schedule")  # fmt: skip
 SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+TIMES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 COUNTS = ("params", "params_body", "params_all", "tokens", "batch", "steps", "warmup")
 
 
@@ -93,6 +94,8 @@ def _cell(name: str, quantity: Quantity | None) -> str:
 
 def _number(name: str, value: float) -> str:
     assert name in UNITS, f"{name} has no unit"
+    if name == "seconds":
+        return next((f"{value / s:.3g} {u}" for s, u in TIMES if value >= s), f"{value:.3g} s")
     if name not in COUNTS:
         return f"{value:.3g}" if value < 1 or value > 1e5 else f"{value:g}"
     for scale, letter in SCALES:
