@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stepladder.cost import Cost, Seconds, cost, forward_flops, parameters
 from stepladder.cost.memory import CHUNK_ELEMENTS
-from stepladder.cost.optimizer import price
+from stepladder.cost.optimizer import ADAMW, Price, price, price_in
 from stepladder.devices import NAMED, device_named
 from stepladder.models import loss
 from stepladder.models.transformer import Transformer
@@ -138,6 +138,35 @@ def test_prices_are_on_the_cards() -> None:
     for name in REGISTRY:
         card = REGISTRY.card(name)
         assert (price(name).state_bytes, price(name).flops) == (card.state_bytes, card.flops)
+
+
+def newton_schulz(rows: int, columns: int, steps: int = 5) -> int:
+    """FLOPs of X <- aX + (bA + cA^2)X with A = XX^T, on the smaller side: three products a step."""
+    short, long = sorted((rows, columns))
+    return steps * (4 * short * short * long + 2 * short**3)
+
+
+@pytest.mark.parametrize("width", [16, 512])
+def test_muon_costs_what_its_matrices_are(width: int) -> None:
+    model = replace(SMALL, width=width, heads=2, kv_heads=2, head_size=width // 2, mlp_width=width)
+    given = recipe(model, optimizer=Optimizer(name="muon", lr=0.1))
+    count = parameters(model)
+    hidden = count.attention + count.mlp  # square matrices only
+    exact = newton_schulz(width, width) / width**2 * hidden + 15 * (count.total - hidden)
+    assert price_in(given).flops * count.total == pytest.approx(exact, rel=0.01)
+    held = 4 * hidden + 8 * (count.total - hidden)  # one buffer for matrices, two for the rest
+    assert cost(given).memory.optimizer == pytest.approx(held)
+
+
+def test_low_rank_methods_cost_as_their_rank() -> None:
+    def priced(rank: int) -> Price:
+        chosen = Optimizer(name="galore", lr=0.1, params={"rank": rank})
+        return price_in(recipe(replace(SMALL, width=64), optimizer=chosen))
+
+    # Two moments of rank x n, and the m x rank basis: 12 bytes x rank / side (GaLore, table 1).
+    assert [priced(rank).state_bytes for rank in (4, 16)] == [12 * 4 / 64, 12 * 16 / 64]
+    assert priced(16).flops == pytest.approx(4 * priced(4).flops)
+    assert price_in(recipe()) == ADAMW
 
 
 def test_unknown_optimizer_names_the_nearest() -> None:

@@ -60,6 +60,9 @@ class Card:
             depends on the matrix's shape, at a square 1024 x 1024 matrix and default options.
         flops: floating-point operations per parameter and step (same convention), counting each
             addition, product, division, root, comparison or sign as one.
+        grows_with: what `flops` grow with, for methods that multiply matrices: "side" (the smaller
+            side of hidden matrices; other parameters take AdamW) or "rank" (the option of that
+            name; `state_bytes` then goes as rank / side).
         measured: what was measured here; empty says that nothing was. Filled from the records
             that benchmarks and evidence makers write, never by hand.
         note: traps, deviations from the paper, what could not be confirmed.
@@ -73,6 +76,7 @@ class Card:
     scaling: str = UNKNOWN
     state_bytes: float = 0.0
     flops: float = 0.0
+    grows_with: str = ""
     measured: tuple[Evidence, ...] = ()
     note: str = ""
 

@@ -17,7 +17,7 @@ from stepladder.cost.counts import (
     parameters,
 )
 from stepladder.cost.memory import Memory, memory
-from stepladder.cost.optimizer import Price, price
+from stepladder.cost.optimizer import Price, price_in
 from stepladder.cost.seconds import Seconds, seconds
 from stepladder.cost.traffic import Traffic, traffic
 from stepladder.devices import Device
@@ -101,7 +101,7 @@ def cost(recipe: Recipe) -> Cost:
         ValueError: an optimizer that is not registered.
     """
     count, forward = parameters(recipe.model), forward_flops(recipe.model)
-    optimizer = price(recipe.optimizer.name)
+    optimizer = price_in(recipe)
     tokens = recipe.steps * recipe.batch
     return Cost(
         recipe=recipe,

@@ -18,6 +18,7 @@ CARD = Card(
     claim="full-rank quality or better with low-rank optimizer memory, above LoRA and GaLore",
     state_bytes=1.5,
     flops=521,
+    grows_with="rank",
     note="At 1024 x 1024: rank 128; FLOPs without the SVD every `gap` steps. The limiter's first "
     "step is not limited. `scale` multiplies the projected part; the authors' code, whose default "
     "is 1, also multiplies what it subtracts.",

@@ -17,6 +17,7 @@ CARD = Card(
     claim="up to 65.5% less optimizer memory at the quality of full-rank training",
     state_bytes=1.5,
     flops=516,
+    grows_with="rank",
     note="At 1024 x 1024: rank 128; FLOPs are the two projections, without the SVD, whose cost "
     "grows with the smaller side and is paid every `gap` steps. As in the authors' code, moments "
     "survive a refresh although the new basis has other directions and arbitrary signs.",

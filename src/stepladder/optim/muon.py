@@ -20,6 +20,7 @@ CARD = Card(
     scaling="muon",
     state_bytes=4,
     flops=30728,
+    grows_with="side",
     note="Wraps torch.optim.Muon for groups marked optimizer='muon' (as a parametrization's plan "
     "does) and, in unmarked groups, for every matrix; everything else takes torch's AdamW. Mark "
     "embeddings and the readout 'adamw'. beta1 and beta2 are AdamW's; `momentum` is Muon's. FLOPs "

@@ -32,6 +32,7 @@ SNSM_CARD = Card(
     claim="Adam's perplexity with half the tokens and 20% of its optimizer state (LLaMA 60M to 1B)",
     state_bytes=1.004,
     flops=520,
+    grows_with="rank",
     note="Momentum lives in the top singular directions of a gradient and restarts when they are "
     "refreshed; what lies outside them is followed without momentum. At 1024 x 1024: rank 128.",
 )
