@@ -111,6 +111,16 @@ def test_the_result_says_all_in_json():
     assert memory[1] == memory[0] / 2  # Lion has one buffer, AdamW two
 
 
+def test_seconds_of_a_busy_machine_are_left_out_and_said_so():
+    class Busy(World):
+        def result(self, recipe):
+            return super().result(recipe) | {"seconds": 1.0}
+
+    made = compared(Busy(worth=1.1))
+    assert made.multipliers.keys() == {"compute", "tokens"}
+    assert any("seconds are left out" in note for note in made.notes)
+
+
 def test_optimizer_flops_count_as_compute():
     made = compared(World(worth=1.0))
     rung = made.rungs[0]

@@ -55,17 +55,17 @@ def test_reach_says_how_far_beyond_the_baseline_it_is_read():
 
 @pytest.mark.parametrize(("shared", "own"), [(0.004, 0.002), (0.0, 0.004), (0.004, 0.0005)])
 def test_intervals_cover(shared, own):
-    """90% intervals hold the truth in about 90% of draws: 200 tables, binomial tails."""
+    """90% intervals hold the truth in about 90% of draws: 120 tables, binomial tails."""
     rng = np.random.default_rng(7)
-    tables, multiplier = 200, 1.15
+    tables, multiplier = 120, 1.15
     hits = np.zeros(4)
     for seed in range(tables):
-        made = estimated(paired(multiplier, shared=shared, own=own, rng=rng), count=400, seed=seed)
+        made = estimated(paired(multiplier, shared=shared, own=own, rng=rng), count=300, seed=seed)
         hits += [multiplier in m for m in (made.mean, made.rungs[0], made.rungs[-1])] + [
             1.0 in made.trend
         ]
-    assert np.all(hits / tables > 0.83), hits
-    assert np.all(hits / tables < 0.97), hits
+    assert np.all(hits / tables > 0.82), hits
+    assert np.all(hits / tables < 0.975), hits
 
 
 def test_paired_seeds_reduce_the_interval():

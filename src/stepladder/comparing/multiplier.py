@@ -72,10 +72,11 @@ def estimate(x: ArrayLike, losses: ArrayLike, drawn: Array, *, level: float) -> 
     value = log_multipliers(x, means[None])[0]
     spread = log_multipliers(x, drawn)
     slope, slopes = _slope(x[BASE], value[None])[0], _slope(x[BASE], spread)
-    factors = np.exp(value)
+    with np.errstate(over="ignore", invalid="ignore"):  # a draw may hold both infinities
+        factors, means_drawn = np.exp(value), spread.mean(axis=1)
     return Estimate(
         rungs=tuple(_interval(v, column, level) for v, column in zip(value, spread.T, strict=True)),
-        mean=_interval(value.mean(), spread.mean(axis=1), level),
+        mean=_interval(value.mean(), means_drawn, level),
         trend=_interval(slope * np.log(10), slopes * np.log(10), level),
         reach=tuple(float(r) for r in factors * x[LEVER] / x[BASE].max()),
     )
@@ -164,10 +165,14 @@ def _slope(x: Array, log_factors: Array) -> Array:
 
 
 def _interval(value: float, spread: Array, level: float, *, log: bool = True) -> Interval:
-    """The central interval of the draws around a value, which it always holds."""
-    known = np.where(np.isnan(spread), np.inf, spread)
-    tail = (1 - level) / 2
-    low, high = np.quantile(known, [tail, 1 - tail], method="nearest")
+    """The central interval of the draws around a value, which it always holds.
+
+    A draw that is no number could be anything, and counts at both ends.
+    """
+    low, high = (
+        np.quantile(np.where(np.isnan(spread), worst, spread), tail, method="nearest")
+        for worst, tail in ((-np.inf, (1 - level) / 2), (np.inf, (1 + level) / 2))
+    )
     ends = (value, min(low, value), max(high, value))
     with np.errstate(over="ignore"):
         numbers = [float(np.exp(end)) if log else float(end) for end in ends]

@@ -39,7 +39,8 @@ class Comparison:
     Attributes:
         tuned: the search of each arm.
         rungs: one a scale: widths, costs, losses by seed, and what the lever saves there.
-        multipliers: by kind of cost: compute, tokens, seconds (as measured).
+        multipliers: by kind of cost: compute, tokens, and seconds as measured, where every rung
+            took longer than the one before (beside other work it may not).
         noise: standard deviation of log loss between seeds in each arm; `pairing`, the arms'
             correlation over seeds.
         notes: what the reader should know before trusting the verdict.
@@ -128,12 +129,16 @@ def run(plan: Plan, execute: Execute, *, level: float = LEVEL) -> Comparison:
         level=level,
         tuned=tuned,
         rungs=[_rung(pair, i, losses, measured) for i, pair in enumerate(rungs)],
-        multipliers={kind: estimate(x, losses, drawn, level=level) for kind, x in measured.items()},
+        multipliers={
+            kind: estimate(x, losses, drawn, level=level)
+            for kind, x in measured.items()
+            if kind != "seconds" or _rises(x)
+        },
         differences=loss_difference(losses, drawn, level=level),
         noise=noise,
         pairing=pairing,
         spent=_spent(tuned, results),
-        notes=_notes(plan, tuned, rungs),
+        notes=_notes(plan, tuned, rungs, measured["seconds"]),
     )
 
 
@@ -219,7 +224,7 @@ def _spent(tuned: Sequence[Tuned], results: Sequence[Sequence[Sequence[Result]]]
     }
 
 
-def _notes(plan: Plan, tuned: Sequence[Tuned], rungs: Sequence[Pair]) -> list[str]:
+def _notes(plan: Plan, tuned: Sequence[Tuned], rungs: Sequence[Pair], seconds: Array) -> list[str]:
     notes = []
     for name, one in zip(NAMES, tuned, strict=True):
         if one.at_edge:
@@ -235,7 +240,14 @@ def _notes(plan: Plan, tuned: Sequence[Tuned], rungs: Sequence[Pair]) -> list[st
             f"the lever differs in {len(plan.differences)} fields: the multiplier is of all of "
             "them together"
         )
+    if not _rises(seconds):
+        notes.append("seconds are left out: a smaller rung took longer, the machine was busy")
     return notes
+
+
+def _rises(seconds: Array) -> bool:
+    """Whether every rung took longer than the one before, in both arms."""
+    return bool(np.all(np.diff(seconds, axis=1) > 0))
 
 
 def _mean(values: Sequence[float]) -> float:

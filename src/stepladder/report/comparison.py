@@ -26,7 +26,6 @@ Result = dict[str, Any]
 
 COMPARISONS = "comparisons"
 CONTENT, FIGURE = "comparison.json", "comparison"
-KINDS = ("compute", "tokens", "seconds")
 
 
 def plan_table(plan: Plan, bill: Bill) -> RenderableType:
@@ -74,12 +73,12 @@ def words_of(recipe: Any) -> list[str]:
 def comparison_table(content: Result) -> RenderableType:
     """The verdict, and the multipliers with what stands behind them."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    heads = ("width", "FLOP", "loss", "lever's loss", "difference", *KINDS, "memory")
-    for head in heads:
-        table.add_column(f"x {head}" if head in KINDS else head, justify="right")
+    kinds = list(content["means"])
+    for head in ("width", "FLOP", "losses", *kinds, "memory"):
+        table.add_column(f"x {head}" if head in kinds else head, justify="right")
     for rung in content["rungs"]:
         table.add_row(*_row(rung))
-    table.add_row("all", "", "", "", "", *(_times(content["means"][kind]) for kind in KINDS), "")
+    table.add_row("all", "", "", *(_times(content["means"][kind]) for kind in kinds), "")
     trend = content["trend_per_decade"]
     return Group(
         Text(content["verdict"], style="bold"),
@@ -98,15 +97,12 @@ def comparison_table(content: Result) -> RenderableType:
 
 def _row(rung: Result) -> list[str]:
     base, lever = map(_mean, rung["losses"])
-    gap = rung["loss_difference"]
     memory = rung["memory"][1] / rung["memory"][0]
     return [
         " / ".join(map(str, dict.fromkeys(rung["widths"]))),
         words.flop(rung["compute"][0]),
-        f"{base:.4f}",
-        f"{lever:.4f}",
-        f"{gap['value']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})",
-        *(_times(rung["multipliers"][kind]) for kind in KINDS),
+        f"{base:.3f} / {lever:.3f}",
+        *map(_times, rung["multipliers"].values()),
         f"{memory:.2f}",
     ]
 
@@ -116,7 +112,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _times(interval: Result) -> str:
-    return f"{interval['value']:.3g} ({interval['low']:.3g} to {interval['high']:.3g})"
+    return f"{interval['value']:.3g} ({interval['low']:.3g}-{interval['high']:.3g})"
 
 
 def _rate(name: str, tuning: Result) -> str:
