@@ -24,24 +24,32 @@ BASE = 1e15  # FLOP of the smallest rung of the simulated ladders
 
 
 def backtests() -> list[dict[str, object]]:
-    """Every published table, its dearest quarter and tenth held out."""
+    """Every published table, its dearest quarter and tenth held out; by the law with its rivals,
+    as forecasts are made, and by the law alone."""
     rows = []
     for name, columns, laws in every():
         for law in laws:
             for held in HELD:
-                rows.append(_row(name, law, held, columns))
-                print(rows[-1], flush=True)
+                for mixed in (True, False):
+                    if mixed or get(law).rivals:
+                        rows.append(_row(name, law, held, mixed, columns))
+                        print(rows[-1], flush=True)
     return rows
 
 
-def _row(name: str, law: str, held: float, columns: dict[str, np.ndarray]) -> dict[str, object]:
+def _row(
+    name: str, law: str, held: float, mixed: bool, columns: dict[str, np.ndarray]
+) -> dict[str, object]:
+    rivals = None if mixed else ()
+    told = " with ".join((law, *(get(law).rivals if mixed else ())))
     try:
-        made: Backtest = backtest(law, columns, held=held, starts=60)
+        made: Backtest = backtest(law, columns, held=held, starts=60, most=40, rivals=rivals)
     except ValueError as error:
-        return {"set": name, "law": law, "held_part": held, "refused": str(error)}
+        return {"set": name, "law": told, "held_part": held, "refused": str(error)}
     width = np.mean([(o.high - o.low) / (2 * o.forecast) for o in made.outcomes])
     return {
-        "set": name, "law": law, "held_part": held, "fitted": made.trained, "held": made.held,
+        "set": name, "law": told, "as_forecast": mixed,
+        "held_part": held, "fitted": made.trained, "held": made.held,
         "reach": made.reach, "error": made.error, "bias": made.bias, "largest": made.largest,
         "r2": made.r2, "coverage": made.coverage, "half_width": float(width),
         "status": made.status,
@@ -125,7 +133,7 @@ def recovery(surfaces: int = 100) -> dict[str, float]:
 
 def draw(rows: list[dict[str, object]], path: Path) -> None:
     """Coverage and error of every backtest."""
-    rows = [row for row in rows if "refused" not in row]
+    rows = [row for row in rows if "refused" not in row and row["as_forecast"]]
     figure = Figure(figsize=(8, 0.22 * len(rows) + 1), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     labels = [f"{r['set']} · {r['law']} · {r['held_part']}" for r in rows]
@@ -139,12 +147,28 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
     figure.savefig(path)
 
 
+def summary(rows: list[dict[str, object]]) -> dict[str, float]:
+    """Means over tables: of coverage, and of the logarithms of errors and widths."""
+    of = {
+        n: np.array([float(str(r[n])) for r in rows]) for n in ("coverage", "error", "half_width")
+    }
+    largest = np.abs([float(str(row["largest"])) for row in rows])
+    return {
+        "tables": len(rows), "coverage": float(of["coverage"].mean()),
+        "tables_below_75%": float(np.mean(of["coverage"] < 0.75)),
+        "error": float(np.exp(np.log(of["error"]).mean())),
+        "error_of_the_largest": float(np.exp(np.log(largest + 1e-4).mean())),
+        "half_width": float(np.exp(np.log(of["half_width"]).mean())),
+    }  # fmt: skip
+
+
 def write_backtests() -> None:
     """Tables of every backtest, a figure, and OLMo's two targets."""
     rows = backtests()
     told = [row for row in rows if "refused" not in row]
     document = {
-        "mean_coverage": float(np.mean([float(str(row["coverage"])) for row in told])),
+        "as_forecast": summary([row for row in told if row["as_forecast"]]),
+        "law_alone": summary([row for row in told if not row["as_forecast"]]),
         "olmo_targets": olmo_targets(),
         "backtests": rows,
     }

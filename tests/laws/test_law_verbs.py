@@ -142,6 +142,23 @@ def test_mistakes_say_what_to_type(capsys, runs, tmp_path):
     assert "not JSON" in err(capsys, "forecast", path, "--params", "7e9")
 
 
+def test_mistakes_in_a_table_are_said_once_with_its_rows(capsys, tmp_path):
+    def lines(*cells):
+        path = tmp_path / "runs.csv"
+        path.write_text("\n".join(["N,D,val loss,kind", *cells]))
+        return path
+
+    good = [f"{n:g},{20 * n:g},{2 + 1e3 * n**-0.4:.4f},a" for n in np.geomspace(1e7, 1e9, 12)]
+    path = lines("1e7,2e8,5,b", *good[:6], "1e8,2e9,nan,a", *good[6:])
+    said = err(capsys, "fit", path, "--where", "kind == 'a'")
+    assert said.count("positive numbers") == 1
+    assert "see row 8" in said  # as in the file, not as in what --where left
+    said = err(capsys, "fit", lines(*good), "--map", "loss=10-`val loss`")
+    assert "rises with compute" in said
+    path.write_text("prams,toks,loss\n1,2,3\n")
+    assert "params, did you mean 'prams'?" in err(capsys, "fit", path)
+
+
 def test_infinite_ends_survive_json(capsys, tmp_path):
     flops = np.geomspace(1e17, 1e18, 6)
     loss = 3 * (flops / 1e17) ** -0.001 * np.exp(0.02 * np.random.default_rng(0).normal(size=6))

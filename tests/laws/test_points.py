@@ -47,6 +47,26 @@ def test_params_in_billions_beside_tokens_in_units():
     refuse(table(params=table()["params"] / 1e9), "params are in billions")
 
 
+def test_tokens_in_millions_and_single_rows_in_another_unit():
+    refuse(table(tokens=table()["tokens"] / 1e6), "tokens are in millions.*1e6")
+    columns = table()
+    columns["tokens"][[3, 7]] /= 1e9
+    refuse(columns, "cannot be counts: see rows 4, 8; if tokens are in billions")
+
+
+def test_rows_are_named_as_in_their_file():
+    columns = changed("loss", [1, 2], np.nan)
+    refuse(columns, "see rows 20, 30", rows=[10 * (k + 1) for k in range(48)])
+
+
+def test_outliers_are_named_and_kept():
+    columns = changed("loss", 11, 9.0)
+    found = fit("chinchilla", columns, bootstrap=0, starts=20)
+    assert len(found.points) == 48
+    assert any(text.startswith("row 12 far from the law") for text in found.reasons)
+    assert not any("far from" in t for t in fit("chinchilla", table(), bootstrap=0).reasons)
+
+
 def test_both_in_billions_are_one_unit():
     columns = table()
     scaled = {**columns, "params": columns["params"] / 1e9, "tokens": columns["tokens"] / 1e9}
@@ -86,6 +106,9 @@ def test_losses_that_rise_with_compute():
 
 def test_text_is_not_numbers():
     refuse(table(loss=np.array(["low"] * 48)), "not a number")
+    cells = table()["loss"].astype(str)
+    cells[4] = "n/a"
+    refuse(table(loss=cells), "such as 'n/a': see row 5")
 
 
 def test_lengths_differ():

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     options = tyro.cli(Options, args=argv, prog="stepladder backtest")
     from stepladder.cli import law_view
     from stepladder.cli.console import print_json
-    from stepladder.cli.law_table import columns_for, law_columns
+    from stepladder.cli.law_table import every_column, law_columns
     from stepladder.laws import backtest
     from stepladder.laws.comparing import best_law
 
@@ -53,15 +53,15 @@ def main(argv: list[str]) -> int:
         "level": options.level,
     }
     if options.law == "auto":
-        table = columns_for(options.runs, options.map, options.where)
-        ranking = best_law(table.columns, **settings)
+        table = every_column(options.runs, options.map, options.where)
+        ranking = best_law(table.columns, rows=table.rows, **settings)
         if options.json:
             print_json([law_view.ranked_json(one) for one in ranking])
         else:
             law_view.show_ranking(ranking)
         return 0
-    columns, _ = law_columns(options.law, options.runs, options.map, options.where)
-    made = backtest(options.law, columns, **settings)
+    table = law_columns(options.law, options.runs, options.map, options.where)
+    made = backtest(options.law, table.columns, rows=table.rows, **settings)
     if options.json:
         print_json(made.to_json())
     else:

@@ -57,22 +57,23 @@ def main(argv: list[str]) -> int:
     options = tyro.cli(Options, args=argv, prog="stepladder fit")
     from stepladder.cli import law_view
     from stepladder.cli.console import print_json
-    from stepladder.cli.law_table import columns_for, law_columns
+    from stepladder.cli.law_table import every_column, law_columns
     from stepladder.laws import fit
     from stepladder.laws.comparing import best_law
 
-    ranking = []
-    if options.law == "auto":
-        table = columns_for(options.runs, options.map, options.where)
-        ranking = best_law(table.columns, noise=options.noise, drop_worst=options.drop_worst)
-        law_name = ranking[0].law
-        columns, notes = dict(table.columns), table.notes
+    ranking, law = [], options.law
+    if law == "auto":
+        table = every_column(options.runs, options.map, options.where)
+        ranking = best_law(
+            table.columns, noise=options.noise, drop_worst=options.drop_worst, rows=table.rows
+        )
+        law = ranking[0].law
     else:
-        law_name = options.law
-        columns, notes = law_columns(law_name, options.runs, options.map, options.where)
+        table = law_columns(law, options.runs, options.map, options.where)
     result = fit(
-        law_name,
-        columns,
+        law,
+        table.columns,
+        rows=table.rows,
         loss=_objective(options),
         noise=options.noise,
         drop_worst=options.drop_worst,
@@ -88,9 +89,9 @@ def main(argv: list[str]) -> int:
     if options.json:
         compared = [law_view.ranked_json(one) for one in ranking]
         extra = {"compared": compared} if compared else {}
-        print_json({**result.to_json(), **extra, "notes": list(notes)})
+        print_json({**result.to_json(), **extra, "notes": list(table.notes)})
     else:
-        law_view.show_fit(result, ranking, notes)
+        law_view.show_fit(result, ranking, table.notes)
     return 0
 
 

@@ -6,35 +6,47 @@ from pathlib import Path
 import numpy as np
 
 from stepladder.laws import registry
-from stepladder.laws.expressions import Column
 from stepladder.laws.tables import Table, missing_hint, read_table, select
 from stepladder.names import did_you_mean
 
+TARGET = "loss"
+USUAL = ("params", "tokens", "flops")  # one of them is an input of nearly every law of loss
 
-def columns_for(
-    path: Path, maps: Sequence[str], where: str | None, names: Iterable[str] | None = None
-) -> Table:
-    """The columns of `names` (of every law where none are given) that a table has."""
-    if names is None:
-        laws = [registry.get(name) for name in registry.names()]
-        names = dict.fromkeys(
-            n for law in laws for n in (*(i.name for i in law.inputs), law.target)
+
+def every_column(path: Path, maps: Sequence[str], where: str | None) -> Table:
+    """The columns of a table that any law of loss could use.
+
+    Raises:
+        ValueError: there is no loss, or nothing that a law takes; the text names the nearest.
+    """
+    laws = [registry.get(name) for name in registry.names()]
+    names = dict.fromkeys(n for law in laws for n in (*(i.name for i in law.inputs), law.target))
+    table = _columns(path, maps, where, names)
+    if TARGET not in table.columns or not set(USUAL) & set(table.columns):
+        present = list(read_table(path).columns)
+        absent = USUAL if TARGET in table.columns else (TARGET,)
+        near = " or ".join(f"{name}{did_you_mean(name, present)}" for name in absent)
+        raise ValueError(
+            f"{path.name} has no column for {near}; it has {', '.join(present)}. "
+            f"--map {absent[0]}=COLUMN names one"
         )
+    return table
+
+
+def _columns(path: Path, maps: Sequence[str], where: str | None, names: Iterable[str]) -> Table:
     mapped = [text.partition("=")[0].strip() for text in maps]
     return select(read_table(path), [*dict.fromkeys([*names, *mapped])], maps=maps, where=where)
 
 
-def law_columns(
-    law_name: str, path: Path, maps: Sequence[str], where: str | None
-) -> tuple[dict[str, Column], tuple[str, ...]]:
-    """The columns that a law needs, and remarks.
+def law_columns(law_name: str, path: Path, maps: Sequence[str], where: str | None) -> Table:
+    """The columns that a law needs.
 
     Raises:
         ValueError: one is missing; the text names the nearest column, or how to compute it.
     """
     law = registry.get(law_name)
     names = [*(i.name for i in law.inputs), law.target]
-    table = columns_for(path, maps, where, names)
+    table = _columns(path, maps, where, names)
     for name in names:
         if name not in table.columns:
             present = list(read_table(path).columns)
@@ -43,7 +55,7 @@ def law_columns(
                 f"{path.name} has {', '.join(present)}. "
                 f"--map {name}=COLUMN names it{missing_hint(name, table.columns)}"
             )
-    return dict(table.columns), table.notes
+    return table
 
 
 def input_flags(rest: Sequence[str], names: Sequence[str]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from stepladder.laws import registry
 from stepladder.laws.fitting import fit_points, prepare
-from stepladder.laws.forecasting import outcome_interval, plausible_rivals, rival_fits
+from stepladder.laws.forecasting import outcome_interval, plausible_rivals, rival_fits, together
 from stepladder.laws.holdout import dearest
 from stepladder.laws.law import Array, Law, Mask
 from stepladder.laws.points import Points, check_support
@@ -76,6 +76,7 @@ def backtest(
     above: float | None = None,
     level: float = 0.9,
     rivals: tuple[str, ...] | None = None,
+    most: int = MOST_FORECASTS,
     **options: Any,
 ) -> Backtest:
     """Fit `law` to the cheapest runs and forecast the others.
@@ -86,6 +87,7 @@ def backtest(
             columns hold flops or params and tokens).
         rivals: other laws that share the forecasts, as in `Fit.forecast`: the law's own where not
             given, () for the law alone.
+        most: intervals are computed for about so many of the held-out runs, evenly spread.
         options: of `fit`: loss, noise, starts, ...
 
     Raises:
@@ -95,7 +97,7 @@ def backtest(
     options.setdefault("bootstrap", 0)
     points, settings = prepare(law, columns, level=level, **options)
     mask = dearest(points.cost, held) if above is None else points.cost > above
-    return backtest_points(law, points, mask, settings, rivals)
+    return backtest_points(law, points, mask, settings, rivals, most)
 
 
 def backtest_points(
@@ -104,6 +106,7 @@ def backtest_points(
     held: Mask,
     settings: Settings,
     rivals: tuple[str, ...] | None = None,
+    most: int = MOST_FORECASTS,
 ) -> Backtest:
     """Fit the points outside the mask, forecast those inside."""
     if not held.any() or held.all():
@@ -116,11 +119,12 @@ def backtest_points(
     fitted = fit_points(law, train, replace(settings, bootstrap=0))
     test = points.take(held)
     fits = [fitted, *(plausible_rivals(fitted) if rivals is None else rival_fits(fitted, rivals))]
-    step = 1 + len(test) // MOST_FORECASTS
-    outcomes = tuple(_outcome(fits, test, k) for k in range(0, len(test), step))
-    forecast, outcome = np.array([(o.forecast, o.outcome) for o in outcomes]).T
+    forecast, outcome = together(fits, test.inputs), test.target
+    outcomes = tuple(
+        _outcome(fits, test, k, float(forecast[k]))
+        for k in range(0, len(test), 1 + len(test) // most)
+    )
     miss = np.log(forecast / outcome) if np.all(outcome > 0) else forecast - outcome
-    last = int(np.argmax([o.cost for o in outcomes]))
     return Backtest(
         law=law.name,
         trained=len(train),
@@ -128,7 +132,7 @@ def backtest_points(
         reach=float(test.cost.max() / train.cost.max()),
         error=float(np.sqrt(np.mean(miss**2))),
         bias=float(np.mean(miss)),
-        largest=float(miss[last]),
+        largest=float(miss[np.argmax(test.cost)]),
         r2=_r2(forecast, outcome),
         coverage=float(np.mean([o.inside for o in outcomes])),
         level=settings.level,
@@ -137,14 +141,14 @@ def backtest_points(
     )
 
 
-def _outcome(fits: list[Fit], test: Points, at: int) -> Outcome:
+def _outcome(fits: list[Fit], test: Points, at: int, forecast: float) -> Outcome:
     inputs = {name: x[at] for name, x in test.inputs.items()}
-    value, low, high = outcome_interval(fits, inputs, fits[0].settings.level)
+    low, high = outcome_interval(fits, inputs, fits[0].settings.level)
     return Outcome(
         row=test.rows[at],
         cost=float(test.cost[at]),
         outcome=float(test.target[at]),
-        forecast=value,
+        forecast=forecast,
         low=low,
         high=high,
     )

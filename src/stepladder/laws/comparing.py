@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike
 from stepladder.laws import registry
 from stepladder.laws.backtesting import Backtest, backtest
 from stepladder.laws.law import Law
+from stepladder.laws.points import check_direction, points
 
+INTERVALS = 12  # of held-out runs, whose coverage is shown beside the errors
 STARTS = 60  # enough to rank; the chosen law is fitted with all of them
 SMALL, EACH = 5, 6  # laws with more unknowns than SMALL are compared on EACH runs for every one
 
@@ -59,10 +61,16 @@ def best_law(
     Raises:
         ValueError: none can; the text says why for each.
     """
+    laws = candidates(columns, target)
+    if not laws:
+        raise ValueError(f"no law of {target} has all its inputs among {', '.join(columns)}")
+    widest = max(laws, key=lambda law: len(law.inputs))
+    # what is wrong with the table itself is said once, not by every law
+    check_direction(widest, points(widest, columns, rows=options.get("rows")))
     ranked = compare(columns, target, **options)
-    if not ranked or ranked[0].backtest is None:
+    if ranked[0].backtest is None:
         why = "; ".join(f"{r.law}: {r.reason}" for r in ranked)
-        raise ValueError(f"no law fits the columns {', '.join(columns)}{': ' if why else ''}{why}")
+        raise ValueError(f"no law fits the columns {', '.join(columns)}: {why}")
     return ranked
 
 
@@ -72,7 +80,7 @@ def _ranked(law: Law, columns: Mapping[str, ArrayLike], options: Mapping[str, An
         reason = f"{unknowns} unknowns want {EACH * unknowns} runs; name the law to fit it anyway"
         return Ranked(law=law.name, backtest=None, reason=reason)
     try:
-        result = backtest(law, columns, rivals=(), **{"starts": STARTS, **options})
+        result = backtest(law, columns, rivals=(), most=INTERVALS, **{"starts": STARTS, **options})
     except ValueError as error:
         return Ranked(law=law.name, backtest=None, reason=str(error))
     if not np.isfinite(result.error):

@@ -1,6 +1,6 @@
 """Fitting a law to points: search, optima, intervals and what the data cannot say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,12 +15,12 @@ from stepladder.laws.law import Array, Law
 from stepladder.laws.noise import one_sided, uneven
 from stepladder.laws.objective import Objective, leaning
 from stepladder.laws.optima import polish, search, separate
-from stepladder.laws.points import Points, check_support, without_worst
+from stepladder.laws.points import Points, check_support, rows_text, without_worst
 from stepladder.laws.points import points as check
 from stepladder.laws.problem import Problem
 from stepladder.laws.profile import Profile, covariance, profile
 from stepladder.laws.result import Ends, Fit, Optimum, Settings, Status
-from stepladder.laws.scale import Scale, residual_scale
+from stepladder.laws.scale import ROUNDING, Scale, residual_scale
 
 NEAR_EQUAL = 6.63  # twice the log likelihood ratio that chance exceeds once in a hundred
 BARRIER = 0.1  # in the same unit: lower passes join two ends into one valley
@@ -28,6 +28,8 @@ IDENTIFIED = 1e8  # condition number above which the curvature itself has no dig
 ROUNDS = 3  # a profile that finds a lower point starts again from it
 BOOTSTRAP_POINTS = 40  # fewer runs resample poorly
 DISAGREE = 1.7  # even noise makes bootstrap intervals wider than this in one table of a hundred
+OUTLYING = 12.0  # median residuals, some eight standard deviations of normal noise
+FEW = 0.1  # of the points: more of them are the law's misfit, not outliers
 GAUSSIAN_POINTS = 25  # fewer points are fitted by squares: an absolute loss wastes a third of them
 
 
@@ -43,6 +45,7 @@ def fit(
     bootstrap: int = 1000,
     level: float = 0.9,
     seed: int = 0,
+    rows: Sequence[int] | None = None,
 ) -> Fit:
     """Fit a law to measured runs.
 
@@ -60,6 +63,7 @@ def fit(
         bootstrap: refits; 0 leaves bootstrap intervals out.
         level: of the intervals.
         seed: of the bootstrap.
+        rows: the number of each row in its table, for messages; counted from one where not given.
 
     Raises:
         ValueError: the columns do not support the law; the text says why.
@@ -76,6 +80,7 @@ def fit(
         bootstrap=bootstrap,
         level=level,
         seed=seed,
+        rows=rows,
     )
     return fit_points(law, points, settings)
 
@@ -92,6 +97,7 @@ def prepare(
     bootstrap: int = 1000,
     level: float = 0.9,
     seed: int = 0,
+    rows: Sequence[int] | None = None,
 ) -> tuple[Points, Settings]:
     """Check columns and settle how they are fitted; the arguments are those of `fit`."""
     if noise is not None and weights is not None:
@@ -103,7 +109,9 @@ def prepare(
     known, row_weights = _noise(noise, weights)
     size = np.size(columns[law.target]) if law.target in columns else 0
     objective = _objective(loss, size, known)
-    points = check(law, columns, weights=row_weights, positive=objective.residual == "log")
+    points = check(
+        law, columns, weights=row_weights, positive=objective.residual == "log", rows=rows
+    )
     points = without_worst(points, drop_worst) if drop_worst else points
     check_support(law, points)
     return points, Settings(
@@ -170,7 +178,9 @@ class _Fitting:
             derived={name: float(f(values[0])) for name, f in self.law.derived.items()},
             objective=float(optima.value[0]),
             status=_status(reasons),
-            reasons=tuple(text for _, text in reasons) + self.points.notes,
+            reasons=tuple(text for _, text in reasons)
+            + self.points.notes
+            + _outlying(residual, self.points.rows),
             optima=tuple(
                 Optimum(
                     values=v,
@@ -306,6 +316,18 @@ class _Fitting:
         hit = (at <= self.problem.low) | (at >= self.problem.high)
         hit[len(self.law.parameters) :] |= optima.vanished[0]
         return [name for name, is_hit in zip(self.law.names, hit, strict=True) if is_hit]
+
+
+def _outlying(residual: Array, rows: Sequence[int]) -> tuple[str, ...]:
+    """A remark on points that no noise explains; they are kept."""
+    size = np.abs(residual)
+    far = size > max(OUTLYING * float(np.median(size)), ROUNDING)
+    if not far.any() or far.mean() > FEW:
+        return ()
+    return (
+        f"{rows_text(far, rows)} far from the law ({OUTLYING:g} times the typical distance or "
+        "more); kept: --where or --drop-worst leaves them out",
+    )
 
 
 def _rounding(bound: float) -> float:

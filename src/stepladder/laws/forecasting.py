@@ -99,11 +99,19 @@ def forecast(
 
 def outcome_interval(
     fits: Sequence[Fit], inputs: Mapping[str, Array], level: float
-) -> tuple[float, float, float]:
-    """Value, low and high of one run by laws fitted to the same points: `forecast` without rest."""
-    value, low, high = _central(fits, _weights(fits), inputs, level, 1.0)
+) -> tuple[float, float]:
+    """Low and high of one run by laws fitted to the same points."""
+    _, low, high = _central(fits, _weights(fits), inputs, level, 1.0)
     back = np.exp if fits[0].settings.objective.residual == "log" else np.asarray
-    return float(back(value)), float(back(low)), float(back(high))
+    return float(back(low)), float(back(high))
+
+
+def together(fits: Sequence[Fit], inputs: Mapping[str, Array]) -> Array:
+    """What laws fitted to the same points forecast together: (points,)."""
+    log = fits[0].settings.objective.residual == "log"
+    each = [fit.predict(inputs) for fit in fits]
+    value = np.tensordot(_weights(fits), np.log(each) if log else each, axes=1)
+    return np.asarray(np.exp(value) if log else value)
 
 
 def rival_fits(fit: Fit, names: Iterable[str]) -> tuple[Fit, ...]:
@@ -165,7 +173,9 @@ def _central(
     parts = [_distribution(f, point, share * f.scale.noise, len(fits) == 1) for f in fits]
     tail = (1 - level) / 2
     low, high = _quantiles(parts, weights, [tail, 1 - tail])
-    value = float(weights @ [part.quantile(0.5) for part in parts])
+    log = fits[0].settings.objective.residual == "log"
+    each = [float(f.predict(point)) for f in fits]
+    value = float(weights @ (np.log(each) if log else np.array(each)))
     return float(np.clip(value, low, high)), float(low), float(high)
 
 

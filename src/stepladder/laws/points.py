@@ -1,6 +1,6 @@
 """The points of a fit, checked: what is wrong is named with its rows, nothing is dropped."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -46,23 +46,26 @@ def points(
     *,
     weights: ArrayLike | None = None,
     positive: bool = True,
+    rows: Sequence[int] | None = None,
 ) -> Points:
     """Check columns against a law.
 
     Args:
         weights: one positive number a row; normalised to a mean of one.
         positive: whether the target must be above zero (residuals are of its logarithm).
+        rows: the number of each row in its table, for messages; counted from one where not given.
 
     Raises:
         ValueError: a column is missing, empty or of another length; a value is not a positive
             number; units cannot be right; the target is constant.
     """
-    inputs = {i.name: _column(law, columns, i.name) for i in law.inputs}
-    target = _column(law, columns, law.target)
+    inputs = {i.name: _column(law, columns, i.name, rows) for i in law.inputs}
+    target = _column(law, columns, law.target, rows)
     _check_lengths({**inputs, law.target: target})
-    _check_inputs(law, inputs, len(target))
-    _check_target(law, target, positive)
-    _check_units(inputs)
+    names = tuple(rows or range(1, len(target) + 1))
+    _check_inputs(law, inputs, names)
+    _check_target(law, target, positive, names)
+    _check_units(inputs, names)
     weight = np.ones(len(target)) if weights is None else np.asarray(weights, dtype=np.float64)
     if weight.shape != target.shape or not np.all(weight > 0):
         raise ValueError("weights (or noise) must be one positive number a row")
@@ -71,8 +74,8 @@ def points(
         target=target,
         weights=weight / weight.mean(),
         cost=_cost(law, columns, inputs),
-        rows=tuple(range(1, len(target) + 1)),
-        notes=tuple(_duplicates(inputs, target)),
+        rows=names,
+        notes=tuple(_duplicates(inputs, target, names)),
     )
 
 
@@ -84,17 +87,22 @@ def without_worst(points: Points, count: int) -> Points:
     keep = np.zeros(len(points), dtype=bool)
     keep[order[: len(points) - count]] = True
     kept = points.take(keep)
-    return replace(kept, notes=(*kept.notes, f"{rows_text(~keep)} left out as the worst"))
+    return replace(
+        kept, notes=(*kept.notes, f"{rows_text(~keep, points.rows)} left out as the worst")
+    )
 
 
-def rows_text(mask: Mask) -> str:
-    """`row 3` or `rows 3, 5, 8, ...`, counted from one."""
-    rows = np.flatnonzero(mask) + 1
-    shown = ", ".join(map(str, rows[:SHOWN])) + (", ..." if len(rows) > SHOWN else "")
-    return f"row{'s' if len(rows) > 1 else ''} {shown}"
+def rows_text(mask: Mask, rows: Sequence[int] | None = None) -> str:
+    """`row 3` or `rows 3, 5, 8, ...`: the rows where the mask holds, counted from one or named."""
+    at = np.flatnonzero(mask)
+    named = [int(k) + 1 if rows is None else rows[k] for k in at[:SHOWN]]
+    more = f", ... ({len(at)} in all)" if len(at) > SHOWN else ""
+    return f"row{'s' if len(at) > 1 else ''} {', '.join(map(str, named))}{more}"
 
 
-def _column(law: Law, columns: Mapping[str, ArrayLike], name: str) -> Array:
+def _column(
+    law: Law, columns: Mapping[str, ArrayLike], name: str, rows: Sequence[int] | None
+) -> Array:
     if name not in columns:
         raise ValueError(
             f"law {law.name} needs a column {name!r}{did_you_mean(name, columns)}; "
@@ -102,8 +110,21 @@ def _column(law: Law, columns: Mapping[str, ArrayLike], name: str) -> Array:
         )
     try:
         return np.array(columns[name], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"column {name!r} holds something that is not a number: {error}") from None
+    except (TypeError, ValueError):
+        cells = np.asarray(columns[name], dtype=object).reshape(-1)
+        text = np.array([not _is_number(cell) for cell in cells])
+        raise ValueError(
+            f"column {name!r} holds something that is not a number, such as "
+            f"{str(cells[text][0])!r}: see {rows_text(text, rows)}"
+        ) from None
+
+
+def _is_number(cell: object) -> bool:
+    try:
+        float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _check_lengths(columns: Mapping[str, Array]) -> None:
@@ -112,42 +133,52 @@ def _check_lengths(columns: Mapping[str, Array]) -> None:
         raise ValueError(f"columns must be of one length, and not empty: {lengths}")
 
 
-def _check_inputs(law: Law, inputs: Mapping[str, Array], count: int) -> None:
+def _check_inputs(law: Law, inputs: Mapping[str, Array], rows: Sequence[int]) -> None:
     for i in law.inputs:
-        x = inputs[i.name].reshape(count, -1)
+        x = inputs[i.name].reshape(len(rows), -1)
         bad = ~np.isfinite(x) | (x < i.low) | (x > i.high) | ((x == 0) & (i.low == 0) & i.falls)
         if bad.any():
             raise ValueError(
                 f"column {i.name!r} must hold numbers "
                 f"{'above 0' if i.falls else f'from {i.low:g} to {i.high:g}'}: "
-                f"see {rows_text(bad.any(axis=1))}"
+                f"see {rows_text(bad.any(axis=1), rows)}"
             )
 
 
-def _check_target(law: Law, target: Array, positive: bool) -> None:
+def _check_target(law: Law, target: Array, positive: bool, rows: Sequence[int]) -> None:
     bad = ~np.isfinite(target) | (positive & (target <= 0))
     if bad.any():
         kind = "positive numbers" if positive else "numbers"
-        raise ValueError(f"column {law.target!r} must hold {kind}: see {rows_text(bad)}")
+        raise ValueError(f"column {law.target!r} must hold {kind}: see {rows_text(bad, rows)}")
     if np.ptp(target) <= 1e-9 * np.abs(target).max():
-        raise ValueError(f"column {law.target!r} is constant: there is nothing to fit")
+        raise ValueError(
+            f"column {law.target!r} is constant ({target[0]:g} in all {len(target)} rows): "
+            "there is nothing to fit"
+        )
 
 
-def _check_units(inputs: Mapping[str, Array]) -> None:
+def _check_units(inputs: Mapping[str, Array], rows: Sequence[int]) -> None:
+    """Counts beside billions: no run has so few tokens or parameters beside the other."""
     if "params" not in inputs or "tokens" not in inputs:
         return
-    params, tokens = inputs["params"], inputs["tokens"]
-    for small, large, names in (
-        (tokens, params, "tokens params"),
-        (params, tokens, "params tokens"),
-    ):
+    for name, other in (("tokens", "params"), ("params", "tokens")):
+        small, large = inputs[name], inputs[other]
         odd = (small < BILLION) & (large >= BILLION) & (small * 1e4 < large)
-        if odd.all():
-            a, b = names.split()
+        if odd.mean() < 0.5:  # a few rows may be extreme by intent, but not by a unit
+            odd &= small * 1e6 < large
+        if odd.any():
+            unit, word = _likely_unit(float(np.median(large[odd] / small[odd])))
             raise ValueError(
-                f"{a} of {np.median(small):g} beside {b} of {np.median(large):g} cannot be counts: "
-                f"if {a} are in billions, use --map {a}='1e9*{a}'"
+                f"{name} of {np.median(small[odd]):g} beside {other} of {np.median(large[odd]):g} "
+                f"cannot be counts: see {rows_text(odd, rows)}; if {name} are in {word}, use "
+                f"--map {name}='{unit}*{name}'"
             )
+
+
+def _likely_unit(ratio: float) -> tuple[str, str]:
+    """The unit that brings a ratio of counts closest to one."""
+    units = (("1e6", "millions"), ("1e9", "billions"), ("1e12", "trillions"))
+    return min(units, key=lambda unit: abs(float(np.log(ratio / float(unit[0])))))
 
 
 def check_support(law: Law, points: Points) -> None:
@@ -167,7 +198,7 @@ def check_support(law: Law, points: Points) -> None:
             f"law {law.name} has {unknowns} unknowns and the runs are at {distinct} distinct "
             "settings: repeats measure noise, they do not support more parameters"
         )
-    _check_direction(law, points)
+    check_direction(law, points)
 
 
 def _check_range(law: Law, name: str, x: Array) -> None:
@@ -183,8 +214,8 @@ def _check_range(law: Law, name: str, x: Array) -> None:
         )
 
 
-def _check_direction(law: Law, points: Points) -> None:
-    """A target that rises with cost over the table is a mistake in the table."""
+def check_direction(law: Law, points: Points) -> None:
+    """Refuse a target that rises with cost over the table: a mistake in the table."""
     if not any(i.falls for i in law.inputs):
         return
     cost, target = _ranks(points.cost), _ranks(points.target)
@@ -198,13 +229,13 @@ def _check_direction(law: Law, points: Points) -> None:
         )
 
 
-def _duplicates(inputs: Mapping[str, Array], target: Array) -> list[str]:
+def _duplicates(inputs: Mapping[str, Array], target: Array, rows: Sequence[int]) -> list[str]:
     table = np.column_stack([*(_flat(x) for x in inputs.values()), target])
     _, first, count = np.unique(table, axis=0, return_inverse=True, return_counts=True)
     repeated = count[first.reshape(-1)] > 1
     if not repeated.any():
         return []
-    return [f"{rows_text(repeated)} are duplicates, target included; each is counted"]
+    return [f"{rows_text(repeated, rows)} are duplicates, target included; each is counted"]
 
 
 def _cost(law: Law, columns: Mapping[str, ArrayLike], inputs: Mapping[str, Array]) -> Array:

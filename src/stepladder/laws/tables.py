@@ -17,10 +17,14 @@ from stepladder.names import did_you_mean
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by name, each (rows,), numbers or text; `notes` say what was left out, and why."""
+    """Columns by name, each (rows,), numbers or text; `notes` say what was left out, and why.
+
+    `rows` are the numbers of the rows in the file, the first below its header being 1.
+    """
 
     columns: Mapping[str, Column]
     notes: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -80,7 +84,8 @@ def select(
         notes.append(f"--where leaves {int(keep.sum())} of {len(keep)} rows")
         if not keep.any():
             raise ValueError(f"--where {where!r} leaves no rows")
-    return Table({n: columns[n][keep] for n in names if n in columns}, tuple(notes))
+    rows = tuple((np.flatnonzero(keep) + 1).tolist())
+    return Table({n: columns[n][keep] for n in names if n in columns}, tuple(notes), rows)
 
 
 def missing_hint(name: str, columns: Iterable[str]) -> str:
