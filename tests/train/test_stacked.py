@@ -161,7 +161,7 @@ def test_parts_and_narrow_precision(changes, recipe, store, dataset, tmp_path):
 
 def test_logits_of_many_tokens_take_turns(recipe, store, dataset, tmp_path, monkeypatch):
     """Where the logits of all trials would be too many at once, each has its own."""
-    monkeypatch.setattr("stepladder.train.stacked.losses.CHUNK_ELEMENTS", 10)
+    monkeypatch.setattr("stepladder.train.stacked.losses.CPU_BLOCK_ELEMENTS", 2570)
     recipes = varied(recipe, 2)
     stacked(recipes, store, dataset)
     for made in recipes:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from stepladder import optim
+from stepladder.allocator import keep_freed_memory
 from stepladder.data import Dataset
 from stepladder.recipe import Recipe
 from stepladder.run_directory import Run
@@ -52,6 +53,7 @@ def train(
         ValueError: the recipe cannot run here, and nothing was spent; `Busy` where another process
             is at it; a full disk, with the checkpoint before intact.
     """
+    keep_freed_memory()
     execution = execution or choose_execution(recipe)
     known = store.get(recipe.key)
     if known is None or known.result is None:  # before the claim: what cannot run is not started
