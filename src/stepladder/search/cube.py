@@ -1,0 +1,180 @@
+"""Configurations as points of the unit cube, and what a study has seen as arrays.
+
+Each parameter is one axis: its range, in the logarithm where it is logarithmic; a choice takes an
+equal part of its axis for every value. Where a conditional parameter is not active a point lies in
+the middle of its axis.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+MIDDLE = 0.5
+FIRST_ROOM = 64
+
+
+class Cube:
+    """The unit cube of a search space, with an axis a parameter, by name."""
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
+        self.names = sorted(distributions)
+        self.axes = [distributions[name] for name in self.names]
+        self.choices = np.array([_choices(axis) for axis in self.axes])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def point(self, values: Mapping[str, Any]) -> Array:
+        """Parameters (those that are there) as a point (d,)."""
+        return np.array(
+            [
+                _to_unit(axis, values[name]) if name in values else MIDDLE
+                for name, axis in zip(self.names, self.axes, strict=True)
+            ]
+        )
+
+    def values(self, point: Array) -> dict[str, Any]:
+        """The parameters of a point (d,)."""
+        axes = zip(self.names, self.axes, np.clip(point, 0.0, 1.0), strict=True)
+        return {name: _from_unit(axis, float(x)) for name, axis, x in axes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """Trials as arrays, in the order they were asked.
+
+    Attributes:
+        x: points (n, d) of trials that ended.
+        level: of each (n,).
+        loss: (n,), infinite where one diverged.
+        trial, config: number of each trial, and of the first with its configuration (n,).
+        pending: points (m, d) of trials at work, and `pending_level` (m,).
+    """
+
+    x: Array
+    level: Indices
+    loss: Array
+    trial: Indices
+    config: Indices
+    pending: Array
+    pending_level: Indices
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def finite(self) -> Flags:
+        """Which trials gave a loss (n,)."""
+        return np.isfinite(self.loss)
+
+
+class History:
+    """What a sampler knows of its study, read as it grows: each trial once."""
+
+    def __init__(self, cube: Cube) -> None:
+        self.cube = cube
+        self._rows = np.empty((FIRST_ROOM, len(cube) + 4))
+        self._count = 0
+        self._next = 0
+        self._open: list[int] = []
+
+    def read(self, study: Study, now: int) -> Seen:
+        """Everything before the trial `now`, which is about to be proposed."""
+        trials = study.get_trials(deepcopy=False)
+        unread = [*self._open, *range(self._next, len(trials))]
+        self._open, self._next = [], len(trials)
+        for number in unread:
+            if trials[number].state.is_finished():
+                self._add(trials[number])
+            else:
+                self._open.append(number)
+        return self._seen([trials[number] for number in self._open if number != now])
+
+    def _add(self, trial: FrozenTrial) -> None:
+        level, loss = outcome(trial)
+        if loss is None:
+            return
+        if self._count == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+        config = trial.user_attrs.get("config", trial.number)
+        self._rows[self._count] = [
+            trial.number,
+            config,
+            level,
+            loss,
+            *self.cube.point(trial.params),
+        ]
+        self._count += 1
+
+    def _seen(self, running: list[FrozenTrial]) -> Seen:
+        rows = self._rows[: self._count]
+        rows = rows[np.argsort(rows[:, 0])]
+        points = [self.cube.point(trial.params) for trial in running if trial.params]
+        levels = [trial.user_attrs.get("level", 0) for trial in running if trial.params]
+        return Seen(
+            trial=rows[:, 0].astype(int),
+            config=rows[:, 1].astype(int),
+            level=rows[:, 2].astype(int),
+            loss=rows[:, 3],
+            x=rows[:, 4:],
+            pending=np.array(points).reshape(-1, len(self.cube)),
+            pending_level=np.array(levels, dtype=int),
+        )
+
+
+def outcome(trial: FrozenTrial) -> tuple[int, float | None]:
+    """Level and loss of a trial that ended; the loss is None where it failed or was never run.
+
+    Works for any Optuna study: without levels, every trial is at level 0.
+    """
+    level = int(trial.user_attrs.get("level", 0))
+    if trial.user_attrs.get("diverged"):
+        return level, np.inf
+    if trial.value is None:
+        return level, None
+    return level, float(trial.value) if np.isfinite(trial.value) else np.inf
+
+
+def _choices(axis: BaseDistribution) -> int:
+    return len(axis.choices) if isinstance(axis, CategoricalDistribution) else 0
+
+
+def _to_unit(axis: BaseDistribution, value: Any) -> float:
+    if isinstance(axis, CategoricalDistribution):
+        return (axis.to_internal_repr(value) + 0.5) / len(axis.choices)
+    low, high, log = _range(axis)
+    if log:
+        return float(np.log(value / low) / np.log(high / low))
+    return float((value - low) / (high - low))
+
+
+def _from_unit(axis: BaseDistribution, x: float) -> Any:
+    if isinstance(axis, CategoricalDistribution):
+        return axis.choices[min(int(x * len(axis.choices)), len(axis.choices) - 1)]
+    low, high, log = _range(axis)
+    value = low * (high / low) ** x if log else low + (high - low) * x
+    if isinstance(axis, IntDistribution):
+        return int(np.clip(round(value), axis.low, axis.high))
+    assert isinstance(axis, FloatDistribution)
+    return float(np.clip(value, axis.low, axis.high))
+
+
+def _range(axis: BaseDistribution) -> tuple[float, float, bool]:
+    assert isinstance(axis, FloatDistribution | IntDistribution)
+    margin = 0.5 if isinstance(axis, IntDistribution) else 0.0  # each integer has its equal part
+    return axis.low - margin, axis.high + margin, axis.log
