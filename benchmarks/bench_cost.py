@@ -38,6 +38,20 @@ def shape(width: int, depth: int, **changes: object) -> Model:
     return replace(grown, **{"mlp_width": 3 * width, **changes})
 
 
+def small(width: int) -> Model:
+    """A model of the demo: few narrow heads, a vocabulary much wider than the model."""
+    return Model(
+        width=width,
+        depth=2,
+        heads=2,
+        kv_heads=2,
+        head_size=width // 2,
+        mlp_width=round(width / 3) * 8,
+        context=64,
+        vocab_size=1024,
+    )
+
+
 CPU_SHAPES = {
     "width 64": shape(64, 4),
     "width 128": shape(128, 4),
@@ -49,7 +63,11 @@ CPU_SHAPES = {
     "vocabulary 8192": shape(128, 4, vocab_size=8192),
     "relu2, no qk-norm": shape(256, 4, activation="relu2", mlp_width=1024, qk_norm=False),
     "grouped": shape(256, 4, kv_heads=2),
+    "demo's smallest rung": small(24),
+    "demo's largest rung": small(48),
+    "demo's target": small(96),
 }
+SMALL_BATCHES = {"demo's smallest rung": 640, "demo's largest rung": 1024, "demo's target": 1856}
 CUDA_SHAPES = {
     f"width {width}": shape(width, 12, context=1024, vocab_size=50_304)
     for width in (256, 512, 768, 1536)
@@ -106,7 +124,7 @@ def main() -> None:
     rows = []
     for precision in ("float32", "bfloat16"):
         for name, model in shapes.items():
-            r = recipe(model, tokens, precision)
+            r = recipe(model, SMALL_BATCHES.get(name, tokens), precision)
             parts = cost(r).seconds(device)
             found = measured_step(r, device, kind, patience)
             rows.append(

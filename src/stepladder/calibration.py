@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
+from stepladder.allocator import keep_freed_memory
 from stepladder.cost.traffic import LOSS_PASSES
 from stepladder.devices import Curve, Device, increasing
 
-FORMAT = 3
+FORMAT = 4
 PATIENCE = 0.04  # seconds of tries for each figure
 LEAST_TRIES = 3
 CHAIN = 50  # operations in the chain that measures the cost of one
@@ -43,7 +44,7 @@ class Sizes:
 
 CPU = Sizes(
     rows=2048,
-    weights=(32, 64, 128, 256, 512, 1024),
+    weights=(8, 16, 32, 64, 128, 256, 512, 1024),
     vocabularies=(256, 2048, 8192),
     contexts=(64, 256, 1024),
     head_size=32,
@@ -78,6 +79,7 @@ def measure(kind: str, sizes: Sizes | None = None) -> Device:
         kind: "cpu" or "cuda".
         sizes: what to measure; None: what suits the kind.
     """
+    keep_freed_memory()  # as training does
     sizes = sizes or (CUDA if kind == "cuda" else CPU)
     bandwidth = _bandwidth_curve(kind, sizes)
     fused = bandwidth[-1:]  # a GPU's compiled kernels stream

@@ -5,7 +5,6 @@ at the bandwidth the device reaches for them (Williams et al. 2009, *Roofline*);
 another.
 """
 
-import math
 from dataclasses import dataclass, fields
 
 from stepladder.cost.counts import TRAINING, Flops, measured_tokens, parameters
@@ -15,9 +14,12 @@ from stepladder.devices import Device, interpolate
 from stepladder.recipe import Model, Recipe
 
 # Operations that one block, and the rest of the model, launch in a forward pass; three times that
-# with the backward pass. Fused kernels: fewer.
+# with the backward pass. Fused kernels: fewer. A CPU also waits for the views between them, as many
+# again.
 BLOCK_OPERATIONS, OTHER_OPERATIONS = 40, 20
 FUSED_SHARE = 0.4
+WITH_VIEWS = 2
+LEAST_HEAD = 32  # narrower heads leave the softmax as long as it was, and take as much time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ def seconds(recipe: Recipe, device: Device, flops: Flops, moved: Traffic) -> Sec
     micro = recipe.batch // recipe.accumulate
     step = {
         **_products(recipe, device, flops, moved),
-        "elementwise": moved.elementwise / interpolate(device.elementwise, recipe.model.width),
+        "elementwise": _elementwise(recipe.model, device, moved),
         "loss": moved.loss / interpolate(device.loss, logits_held(recipe.model, micro)),
         "optimizer": _update(device, moved),
     }
@@ -83,6 +85,7 @@ def _products(recipe: Recipe, device: Device, flops: Flops, moved: Traffic) -> d
         transfer = getattr(moved, part) + moved.weights * weights
         out[part] = max(getattr(flops, part) / rate, transfer / slowest)
     rate = device.attention_rate(recipe.precision, model.context)
+    rate *= min(1.0, model.head_size / LEAST_HEAD)
     out["attention"] = max(flops.attention / rate, moved.attention / slowest)
     return out
 
@@ -95,13 +98,18 @@ def matrix_weights(model: Model) -> dict[str, float]:
 
 
 def _side(model: Model, part: str) -> float:
-    """Side of the square matrix that stands for a part's matrices: the geometric mean."""
+    """Side of the square matrix that stands for a part's matrices: their shorter side."""
     other = {
         "projections": model.head_size * (model.heads + model.kv_heads) / 2,
         "mlp": model.mlp_width,
         "head": model.vocab_size,
     }
-    return math.sqrt(model.width * other[part])
+    return min(model.width, other[part])
+
+
+def _elementwise(model: Model, device: Device, moved: Traffic) -> float:
+    wide = moved.elementwise / interpolate(device.elementwise, model.width)
+    return wide + moved.heads / interpolate(device.elementwise, model.head_size)
 
 
 def _update(device: Device, moved: Traffic) -> float:
@@ -112,7 +120,7 @@ def _update(device: Device, moved: Traffic) -> float:
 def _launching(recipe: Recipe, device: Device) -> float:
     """Seconds that launching a step's operations takes, forward and backward."""
     operations = TRAINING * (BLOCK_OPERATIONS * recipe.model.depth + OTHER_OPERATIONS)
-    share = FUSED_SHARE if device.compiled else 1.0
+    share = FUSED_SHARE if device.compiled else WITH_VIEWS
     return recipe.accumulate * operations * share * device.launch
 
 

@@ -21,8 +21,8 @@ class Traffic:
     weights: matrices read by every micro-batch's products. gradients: written or added to by every
     micro-batch, read for clipping and for the update. optimizer: weights and state read and
     written. projections, mlp, head: values into and out of their matrix products. attention:
-    queries, keys, values and output. elementwise: norms, rotary positions, activations, residual
-    sums. loss: logits.
+    queries, keys, values and output. elementwise: norms, activations, residual sums. heads: norms
+    and rotary positions of queries and keys, rows of the head size. loss: logits.
     """
 
     weights: float
@@ -33,6 +33,7 @@ class Traffic:
     attention: float
     head: float
     elementwise: float
+    heads: float
     loss: float
 
     @property
@@ -49,7 +50,8 @@ def traffic(recipe: Recipe, state_bytes: float, *, compiled: bool = False) -> Tr
     passes = 2 * recipe.accumulate  # forward, and once more for the gradient of the inputs
     writes = 2 * recipe.accumulate - 1  # the first is a write, the others read and write
     tokens = TRAINING * recipe.batch
-    elementwise = WIDE * TRAINING * (fused_passes(model) if compiled else eager_passes(model))
+    rows, heads = fused_passes(model) if compiled else eager_passes(model)
+    elementwise = WIDE * TRAINING * rows
     if narrow != WIDE and not compiled:  # forward, and the gradient back
         elementwise += 2 * (WIDE + narrow) * cast_values(model)
     return Traffic(
@@ -61,6 +63,7 @@ def traffic(recipe: Recipe, state_bytes: float, *, compiled: bool = False) -> Tr
         attention=narrow * tokens * model.depth * attention_values(model),
         head=narrow * tokens * (model.width + model.vocab_size),
         elementwise=recipe.batch * elementwise,
+        heads=recipe.batch * WIDE * TRAINING * heads,
         loss=WIDE * recipe.batch * LOSS_PASSES * model.vocab_size,
     )
 
@@ -70,17 +73,18 @@ def attention_values(model: Model) -> int:
     return 2 * model.head_size * (model.heads + model.kv_heads)
 
 
-def eager_passes(model: Model) -> int:
-    """Values moved by one token's elementwise operations, each run by itself.
+def eager_passes(model: Model) -> tuple[int, int]:
+    """Values moved by one token's elementwise operations, each run by itself: in rows of the width,
+    and in rows of the head size.
 
     A norm: five a value; a sum: three. Rotary positions: nine. SiLU and product: five; ReLU and
     square: four.
     """
     turned = model.head_size * (model.heads + model.kv_heads)
-    norms = 5 * (2 * model.width + (turned if model.qk_norm else 0))
     activation = 5 if model.activation == "swiglu" else 4
-    block = norms + 6 * model.width + 9 * turned + activation * model.mlp_width
-    return model.depth * block + 5 * model.width
+    block = 16 * model.width + activation * model.mlp_width
+    heads = (14 if model.qk_norm else 9) * turned
+    return model.depth * block + 5 * model.width, model.depth * heads
 
 
 def cast_values(model: Model) -> int:
@@ -91,10 +95,10 @@ def cast_values(model: Model) -> int:
     return model.depth * (readers * model.width + turned) + model.width
 
 
-def fused_passes(model: Model) -> int:
+def fused_passes(model: Model) -> tuple[int, int]:
     """The same with every chain fused: residual sum and norm in four passes, norm and rotary
     positions of queries and keys in two, the activation in three or two."""
     turned = model.head_size * (model.heads + model.kv_heads)
     activation = 3 if model.activation == "swiglu" else 2
-    block = 8 * model.width + 2 * turned + activation * model.mlp_width
-    return model.depth * block + 2 * model.width
+    block = 8 * model.width + activation * model.mlp_width
+    return model.depth * block + 2 * model.width, model.depth * 2 * turned
