@@ -87,7 +87,7 @@ def comparison_table(content: Result) -> RenderableType:
         Text(),
         Text(
             f"x: the baseline needs so many times the lever's cost for the lever's loss "
-            f"({words.percent_level(content)} intervals); seconds as measured on this machine"
+            f"({words.percent_level(content)} intervals); seconds are as measured here"
         ),
         Text(f"each tenfold of compute changes it by a factor of {_times(trend)}"),
         *(Text(_rate(name, content["tuning"][name])) for name in ("base", "lever")),
@@ -146,12 +146,25 @@ def _losses(axes: "Axes", rungs: Sequence[Result]) -> None:
         for at, rung in zip(x, rungs, strict=True):
             y = rung["losses"][arm]
             axes.scatter([at] * len(y), y, s=22, color=LIGHT[colour], alpha=0.75, lw=0, zorder=4)
-        offset = (6, -14) if arm == lower else (6, 8)
-        style.label(axes, name, (x[0], means[0]), offset, colour, fontweight="bold")
+        if arm == lower:
+            at, offset, side = (x[-1], min(rungs[-1]["losses"][arm])), (-10, -5), "right"
+        else:
+            at, offset, side = (x[0], max(rungs[0]["losses"][arm])), (8, 4), "left"
+        style.label(axes, name, at, offset, colour, fontweight="bold", ha=side)
     every = [loss for rung in rungs for losses in rung["losses"] for loss in losses]
     style.loss_ticks(axes, min(every) * 0.99, max(every) * 1.02)
+    _rung_ticks(axes, rungs)
     axes.set_xlabel("training compute (FLOP)")
     axes.set_ylabel("validation loss (nats per token)")
+
+
+def _rung_ticks(axes: "Axes", rungs: Sequence[Result]) -> None:
+    """The compute of the baseline's rungs instead of powers of ten."""
+    from matplotlib.ticker import NullLocator
+
+    x = [rung["compute"][0] for rung in rungs]
+    axes.set_xticks(x, [words.flop(flops) for flops in x])
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _multipliers(axes: "Axes", content: Result) -> None:
@@ -168,8 +181,11 @@ def _multipliers(axes: "Axes", content: Result) -> None:
         x, values, yerr=bars, fmt="o", color=LIGHT["outcome"], ms=6, lw=2, capsize=3, zorder=4
     )
     for at, value in zip(x, values, strict=True):
-        style.label(axes, effect_short(value), (at, value), (8, 4), "outcome", fontsize=9)
-    axes.margins(x=0.15)
+        ground = {"facecolor": LIGHT["ground"], "edgecolor": "none", "pad": 1.5}
+        more = {"fontsize": 9, "va": "center", "bbox": ground, "zorder": 5}
+        style.label(axes, effect_short(value), (at, value), (9, 0), "outcome", **more)
+    axes.margins(x=0.2)
+    _rung_ticks(axes, content["rungs"])
     axes.set_xlabel("training compute of the baseline (FLOP)")
     axes.set_ylabel(f"compute multiplier ({words.percent_level(content)})")
 
