@@ -43,7 +43,7 @@ def _row(
     rivals = None if mixed else ()
     told = " with ".join((law, *(get(law).rivals if mixed else ())))
     try:
-        made: Backtest = backtest(law, columns, held=held, starts=60, most=40, rivals=rivals)
+        made: Backtest = backtest(law, columns, held=held, starts=60, most=12, rivals=rivals)
     except ValueError as error:
         return {"set": name, "law": told, "held_part": held, "refused": str(error)}
     width = np.mean([(o.high - o.low) / (2 * o.forecast) for o in made.outcomes])

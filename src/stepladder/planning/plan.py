@@ -11,7 +11,8 @@ UNITS = {
     "params": "parameters", "params_body": "parameters", "params_all": "parameters",
     "width": "", "depth": "blocks", "tokens": "tokens", "batch": "tokens a step",
     "steps": "steps", "lr": "", "lr_muon": "", "weight_decay": "", "beta2": "",
-    "warmup": "tokens", "schedule": "", "seconds": "seconds on one device",
+    "warmup": "tokens", "schedule": "", "passes": "of the data",
+    "seconds": "seconds on one device",
 }  # fmt: skip
 
 

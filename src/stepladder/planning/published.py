@@ -99,4 +99,6 @@ def _with_epochs(plan: Plan, setting: Setting) -> Plan:
         f"passes the data {epochs:.3g} times; up to about four passes are nearly as good as new "
         f"data, so that these are {worth} (arXiv:2305.16264)"
     )
-    return replace(plan, notes=(*plan.notes, note))
+    passes = Quantity(value=epochs, source="tokens over the tokens that there are")
+    quantities = {**plan.quantities, "passes": passes}
+    return replace(plan, quantities=quantities, notes=(*plan.notes, note))

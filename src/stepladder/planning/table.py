@@ -9,8 +9,9 @@ from stepladder.planning.plan import UNITS, Plan, Quantity
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-SHOWN = ("params", "params_body", "tokens", "width", "depth", "batch", "steps", "lr", "lr_muon",
-         "weight_decay", "beta2", "warmup", "seconds", "schedule")  # fmt: skip
+SIZE = ("params", "params_body", "tokens", "passes", "width", "depth", "seconds")
+TRAINING = ("batch", "steps", "lr", "lr_muon", "weight_decay", "beta2", "warmup")
+HEADINGS = {"params_body": "in blocks", "weight_decay": "decay", "lr_muon": "muon lr"}
 SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 TIMES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 COUNTS = ("params", "params_body", "params_all", "tokens", "batch", "steps", "warmup")
@@ -25,7 +26,10 @@ def render(plans: Sequence[Plan], *, sources: bool = False) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [plans_table(plans)]
+    parts: list[RenderableType] = [
+        plans_table(plans, SIZE), Text(), plans_table(plans, TRAINING),
+        Text(), schedules_table(plans),
+    ]  # fmt: skip
     if any(q.beyond for p in plans for q in p.quantities.values()):
         parts.append(Text("* outside the range the law was fitted on", style="dim"))
     if any(not q.confirmed for p in plans for q in p.quantities.values()):
@@ -36,19 +40,32 @@ def render(plans: Sequence[Plan], *, sources: bool = False) -> "RenderableType":
     return Group(*parts)
 
 
-def plans_table(plans: Sequence[Plan]) -> "RenderableType":
-    """One row a plan."""
+def plans_table(plans: Sequence[Plan], names: Sequence[str]) -> "RenderableType":
+    """One row a plan, one column a quantity that any of them states."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("recipe", no_wrap=True)
-    used = [name for name in SHOWN if any(name in p.quantities for p in plans)]
+    used = [name for name in names if any(name in p.quantities for p in plans)]
     for name in used:
-        table.add_column(name.replace("_", " "), justify="left" if name == "schedule" else "right",
-                         no_wrap=name != "schedule")  # fmt: skip
+        heading = HEADINGS.get(name, name.replace("_", " "))
+        table.add_column(heading, justify="right", no_wrap=True)
     for plan in plans:
         cells = [_cell(name, plan.quantities.get(name)) for name in used]
         table.add_row(plan.recipe, *cells, style="bold" if plan.recipe == "yours" else "")
+    return table
+
+
+def schedules_table(plans: Sequence[Plan]) -> "RenderableType":
+    """The schedule of each plan that states one, in words."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("schedule")
+    for plan in plans:
+        if "schedule" in plan.quantities:
+            table.add_row(plan.recipe, _cell("schedule", plan["schedule"]))
     return table
 
 
