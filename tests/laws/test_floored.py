@@ -10,7 +10,7 @@ from stepladder.laws.floored import Floor, fit_floored, text_floor
 
 RUNGS = np.repeat(np.geomspace(1.6e11, 1.2e12, 4), (3, 3, 2, 2))
 TARGET = 1.06e13
-FLOOR = Floor(mean=0.86, sd=0.43, source="test")
+FLOOR = Floor(mean=0.7, sd=0.35, source="test")
 
 
 def ladder(rng: np.random.Generator, floor: float, alpha: float, noise: float) -> tuple:
