@@ -45,7 +45,8 @@ def compare(
         level: of the intervals.
         root: folder of the runs, `root/runs`; what is there is not run again.
         executor: where runs run: `executor(store, dataset, watch, device)` is a context manager
-            whose `run` trains (label, recipe) pairs; worker processes if None.
+            whose `run` trains (label, recipe) pairs. If None: a process a core on the CPU, and on
+            CUDA all seeds and rates of a shape in one program.
 
     Raises:
         ValueError: recipes that cannot be compared, or an arm that diverges.
