@@ -310,14 +310,15 @@ def test_a_stacked_layer_is_each_layer_on_its_own(make, x):
     theirs = torch.autograd.grad(expected, [*given, *leaves], slope)
     for i, model in enumerate(models):
         rows.adopt(i, model)
-    stack = stack_layers(models[0], rows.parameters)
+    parameters = rows.parameters()
+    stack = stack_layers(models[0], parameters)
     found = stack(x)
-    ours = torch.autograd.grad(found, [*given, *rows.parameters.values()], slope)
+    ours = torch.autograd.grad(found, [*given, *parameters.values()], slope)
     torch.testing.assert_close(found, expected)
     if given:
         torch.testing.assert_close(ours[0], theirs[0])
     count = len(names)
-    for i, name in enumerate(rows.parameters):
+    for i, name in enumerate(parameters):
         place = names.index(name)
         for trial in range(2):
             alone = theirs[len(given) + trial * count + place]

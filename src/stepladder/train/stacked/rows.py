@@ -52,17 +52,24 @@ class Rows:
         alone: Collection[str],
         room: int,
     ) -> None:
-        self.room, self.count = room, room
         parameters = dict(model.named_parameters())
         self.segments = [
             _segment(group, {name: parameters[name] for name in names}, room)
             for group, members in enumerate(groups)
             for names in _parts(members, alone)
         ]
-        self.parameters = {
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """A new set of parameters with the rows in front; `cover` says which rows."""
+        return {
             name: nn.Parameter(segment.stacked(segment.values, name))
             for segment, name in self._places()
         }
+
+    def cover(self, parameters: Mapping[str, nn.Parameter], rows: slice) -> None:
+        """Let parameters be views of some of the rows."""
+        for segment, name in self._places():
+            parameters[name].data = segment.stacked(segment.values[rows], name)
 
     def adopt(self, row: int, model: nn.Module) -> None:
         """Move a trial's parameters into a row: the model's own are views of it from here on."""
@@ -74,38 +81,29 @@ class Rows:
                 parameters[name].data = place
                 parameters[name].grad = segment.stacked(segment.grads, name)[row]
 
-    def resize(self, count: int) -> None:
-        """Let the program see the first rows only; what it computes with them stays the same."""
-        self.count = count
-        for segment, name in self._places():
-            self.parameters[name].data = segment.stacked(segment.values[:count], name)
-
-    def set_gradients(self, grads: Sequence[Tensor], *, add: bool) -> None:
-        """Take gradients of all `parameters`, in their order, or add them to those here."""
-        by_name = dict(zip(self.parameters, grads, strict=True))
+    def set_gradients(self, grads: Mapping[str, Tensor], rows: slice, *, add: bool) -> None:
+        """Take the gradients of some rows by parameter, or add them to those here."""
         for segment in self.segments:
-            parts = [by_name[name].flatten(1) for name in segment.columns]
-            grads_SC = segment.grads[: self.count]
+            parts = [grads[name].flatten(1) for name in segment.columns]
             if add:
-                grads_SC.add_(torch.cat(parts, dim=1))
+                segment.grads[rows].add_(torch.cat(parts, dim=1))
             else:
-                torch.cat(parts, dim=1, out=grads_SC)
+                torch.cat(parts, dim=1, out=segment.grads[rows])
 
-    def norms(self) -> Tensor:
-        """The gradient norm of each trial, shape [S].
+    def norms(self, rows: slice) -> Tensor:
+        """The gradient norm of each trial in some rows, shape [S].
 
         Row by row: torch sums along a dimension in an order that depends on the number of rows,
         and a trial's norm would on its neighbours.
         """
-        rows = [row for segment in self.segments for row in segment.grads[: self.count].unbind()]
-        parts = torch.stack(torch._foreach_norm(rows)).view(len(self.segments), self.count)
-        squares = sum(part_S.square() for part_S in parts)
-        return torch.sqrt(squares)
+        grads = [row for segment in self.segments for row in segment.grads[rows].unbind()]
+        parts = torch.stack(torch._foreach_norm(grads)).view(len(self.segments), -1)
+        return torch.sqrt(sum(part_S.square() for part_S in parts))
 
-    def scale_gradients(self, factors_S: Tensor) -> None:
+    def scale_gradients(self, factors_S: Tensor, rows: slice) -> None:
         """Multiply each trial's gradients by a factor of its own."""
         for segment in self.segments:
-            segment.grads[: self.count].mul_(factors_S[:, None])
+            segment.grads[rows].mul_(factors_S[:, None])
 
     def _places(self) -> Iterator[tuple[Segment, str]]:
         return ((segment, name) for segment in self.segments for name in segment.columns)

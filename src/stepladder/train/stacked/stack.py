@@ -17,7 +17,7 @@ from stepladder.train.execution import Execution
 from stepladder.train.interrupt import interruptible
 from stepladder.train.loop import CHECKPOINT_SECONDS, autocast, placed
 from stepladder.train.sitting import Row, Watcher
-from stepladder.train.stacked.program import Program
+from stepladder.train.stacked.program import Program, Threads
 from stepladder.train.stacked.trial import Trial, open_trial
 
 Tell = Callable[[Recipe, Row | Exception], None]  # what came of a run
@@ -54,9 +54,9 @@ def train_stacked(
         KeyboardInterrupt: after Ctrl-C, with a checkpoint of every run at work.
         Unstackable: the model cannot be stacked; nothing was spent.
     """
-    stack = _Stack(store, dataset, execution, room, tell)
-    try:
-        with interruptible() as interrupted:
+    with Threads(execution) as threads, interruptible() as interrupted:
+        stack = _Stack(store, dataset, execution, room, tell, threads)
+        try:
             saved = time.monotonic()
             while stack.fill(waiting):
                 stop = interrupted()
@@ -68,18 +68,24 @@ def train_stacked(
                 stack.advance()
             if interrupted():  # in the last step: these runs are done, their caller's work is not
                 raise KeyboardInterrupt
-    finally:
-        stack.release()
+        finally:
+            stack.release()
 
 
 class _Stack:
     """The trials at work: trial i has row i of the program."""
 
     def __init__(
-        self, store: Store, dataset: Dataset, execution: Execution, room: int, tell: Tell
+        self,
+        store: Store,
+        dataset: Dataset,
+        execution: Execution,
+        room: int,
+        tell: Tell,
+        threads: Threads,
     ) -> None:
         self.store, self.dataset, self.execution = store, dataset, execution
-        self.room, self.tell = room, tell
+        self.room, self.tell, self.threads = room, tell, threads
         self.trials: list[Trial] = []
         self.program: Program | None = None
         self.pending: list[tuple[Tensor, Tensor]] = []  # losses and norms, [S] each, by step
@@ -106,8 +112,13 @@ class _Stack:
         share = (time.monotonic() - start) / len(self.trials)
         for trial in self.trials:
             trial.progress.seconds += share
+            if trial.row_is_due:
+                with trial.on_its_own():
+                    trial.write_row()
+        self._measure()
+        for trial in self.trials:
             with trial.on_its_own():
-                self._write_up(trial)
+                trial.watch.step(trial.progress.step)
 
     def save(self) -> None:
         """A checkpoint of every trial."""
@@ -135,7 +146,7 @@ class _Stack:
         self._settle()
         self.trials.append(opened)
         if self.program is None:
-            self.program = Program(opened, self.room)
+            self.program = Program(opened, self.room, self.threads)
         self.program.adopt(len(self.trials) - 1, opened)
         self.program.shrink_to(len(self.trials))
 
@@ -173,12 +184,12 @@ class _Stack:
         self.program.updates.settle(trial)
         trial.save()
 
-    def _write_up(self, trial: Trial) -> None:
-        if trial.row_is_due:
-            trial.write_row()
-        if trial.evaluation_is_due:
-            trial.write_evaluation(self._evaluate(trial))
-        trial.watch.step(trial.progress.step)
+    def _measure(self) -> None:
+        """Measure the trials that are due on the validation set, each as if alone."""
+        due = [trial for trial in self.trials if trial.evaluation_is_due and trial.error is None]
+        for trial, measured in zip(due, self.threads.map(self._evaluate, due), strict=True):
+            with trial.on_its_own():
+                trial.write_evaluation(measured)
 
     def _evaluate(self, trial: Trial) -> Evaluation:
         x_NT, y_NT = self.dataset.validation(trial.recipe.model.context, trial.recipe.validation)

@@ -20,8 +20,8 @@ class Updates(Protocol):
     def adopt(self, row: int, trial: Trial) -> None:
         """Take over the optimizer state of a trial that entered."""
 
-    def step(self, trials: Sequence[Trial], losses_S: Tensor) -> None:
-        """Update the first rows, which these trials have, at the rates they are set to."""
+    def step(self, trials: Sequence[Trial], losses_S: Tensor, rows: slice) -> None:
+        """Update some rows, which these trials have, at the rates they are set to."""
 
     def settle(self, trial: Trial) -> None:
         """Bring a trial's own optimizer up to date, before it is saved."""
@@ -40,7 +40,7 @@ class Separate:
     def adopt(self, row: int, trial: Trial) -> None:
         """Nothing: the optimizer updates views of the row, with a state of its own."""
 
-    def step(self, trials: Sequence[Trial], losses_S: Tensor) -> None:
+    def step(self, trials: Sequence[Trial], losses_S: Tensor, rows: slice) -> None:
         """As alone, one after another."""
         for trial, loss in zip(trials, losses_S, strict=True):
             with trial.on_its_own():
@@ -77,14 +77,13 @@ class Shared:
                     own[theirs] = place
 
     @torch.no_grad()
-    def step(self, trials: Sequence[Trial], losses_S: Tensor) -> None:
+    def step(self, trials: Sequence[Trial], losses_S: Tensor, rows: slice) -> None:
         """A few kernels for all trials."""
         like = self.rows.segments[0].values
         by_group = _by_group([self._hypers(trial) for trial in trials], like)
-        count = len(trials)
         for segment, matrices in zip(self.rows.segments, self.states, strict=True):
-            state = {key: matrix_SC[:count] for key, matrix_SC in matrices.items()}
-            values, grads = segment.values[:count], segment.grads[:count]
+            state = {key: matrix_SC[rows] for key, matrix_SC in matrices.items()}
+            values, grads = segment.values[rows], segment.grads[rows]
             self.twin.rule.update(values, grads, state, by_group[segment.group])
 
     def settle(self, trial: Trial) -> None:
