@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 if TYPE_CHECKING:
-    from stepladder.laws.law import Law
+    from stepladder.laws.law import Constants, Law
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +64,32 @@ def as_json(law: "Law") -> dict[str, Any]:
 
 
 def _show_list(laws: "list[Law]") -> None:
+    """A paragraph a law: form, paper, inputs as they are counted, constants, where they hold."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
 
-    table = Table("law", "form", "inputs", "paper")
+    console = Console(highlight=False)
     for law in laws:
-        inputs = ", ".join(i.name for i in law.inputs)
-        table.add_row(law.name, law.form, inputs, f"{law.title} (arXiv:{law.arxiv})")
-    console = Console()
-    console.print(table)
-    console.print("stepladder laws NAME shows one with its constants, conventions and range")
+        console.print(f"[bold]{law.name}[/]  {escaped(law.form)}")
+        inputs = "; ".join(f"{i.name}: {i.meaning}" for i in law.inputs)
+        lines = [f"{law.title} (arXiv:{law.arxiv})", inputs]
+        lines += [_constants_line(c) for c in law.constants]
+        for line in lines:
+            console.print(Padding(escaped(line), (0, 0, 0, 2)), style="dim")
+    console.print("stepladder laws NAME shows one with its sources, conventions and notes")
+
+
+def _constants_line(c: "Constants") -> str:
+    values = ", ".join(f"{name} {value:.4g}" for name, value in c.values.items())
+    valid = ", ".join(f"{n} {low:.3g} to {high:.3g}" for n, (low, high) in c.valid.items())
+    return f"{c.label}: {values}" + (f" | fitted on {valid}" if valid else "")
+
+
+def escaped(text: str) -> str:
+    """Text in which square brackets are themselves, not the console's mark-up."""
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def _show_law(law: "Law") -> None:

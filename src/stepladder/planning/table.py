@@ -113,6 +113,8 @@ def _number(name: str, value: float) -> str:
     assert name in UNITS, f"{name} has no unit"
     if name == "seconds":
         return next((f"{value / s:.3g} {u}" for s, u in TIMES if value >= s), f"{value:.3g} s")
+    if name == "passes":
+        return f"{value:.3g}"
     if name not in COUNTS:
         return f"{value:.3g}" if value < 1 or value > 1e5 else f"{value:g}"
     for scale, letter in SCALES:
