@@ -36,6 +36,37 @@ def test_target_has_eight_times_the_compute_of_its_largest_rung(plan: Plan) -> N
     assert all(b >= 1.5 * a for a, b in itertools.pairwise(rungs))
 
 
+class Endless:
+    """A corpus that never ends."""
+
+    source, tokenizer, fingerprint, vocab_size = "all", "bpe:32000", "0" * 32, 32_000
+    bytes_per_token = 4.2
+
+    def epochs(self, tokens: float) -> float:
+        return 0.0
+
+    def epochs_sentence(self, tokens: float) -> str:
+        return ""
+
+
+@pytest.mark.parametrize("budget", ["1e20", "1e22", "1e24"])
+def test_a_large_budget_spends_a_few_percent_on_small_runs(budget: str) -> None:
+    device = device_named("h100")
+    plan = make_plan(parse_budget(budget), Endless(), device, context=1024, precision="bfloat16")
+    total = sum(plan.flops.values())
+    assert 0.3 * float(budget) < total <= float(budget)
+    assert plan.flops["target"] >= 0.9 * total
+    rungs = [cost(rung.recipe).flops_total for rung in plan.rungs]
+    assert rungs[-1] >= 16 * rungs[0]  # it reaches far, so it spans much
+    assert not plan.notes
+
+
+def test_a_budget_beyond_the_text_says_so(dataset: Dataset) -> None:
+    plan = make_plan(parse_budget("1e20"), dataset, device_named("a100"), ratio=0.5, context=64)
+    assert "The text is the limit" in plan.notes[-1]
+    assert sum(plan.flops.values()) < 1e18
+
+
 def test_bill_adds_up_to_the_runs_that_are_made(plan: Plan, folder: Folder, tmp_path: Path) -> None:
     paid = []
 

@@ -30,7 +30,6 @@ RATIOS = (20.0, 16.0, 12.0, 8.0, 6.0)  # tokens per parameter, tried in turn; 20
 MOST_RUNGS = 5
 BASE = 0  # the cheapest rung, where the rate is tuned
 LEAST_RUNGS = 4
-LEAST_SPACING = 1.5  # compute between rungs; closer ones teach a law little
 SEEDS = (
     2,
     2,
@@ -40,7 +39,11 @@ SEEDS = (
 )  # runs of a rung, from the dearest down: noise is measured where it is cheap
 EPOCHS = 4  # repeating text up to four times is nearly as good as new (Muennighoff 2305.16264)
 LEAST_WIDTH, MOST_WIDTH = 24, 8192
-TARGET_OVER_RUNG = 8.0  # compute of the target over that of its largest rung, at least
+# Compute of the target over that of its largest rung, at least; compute between rungs, at least (so
+# that the rungs span enough to reach so far); and how many rungs it takes. The first for which
+# there is room: a ladder of 64 costs a tenth of the budget, one of 8 two fifths, and small targets
+# leave no room for more, since the loss of models narrower than LEAST_WIDTH follows no law.
+REACHES = ((64.0, 2.0, 5), (32.0, 2.0, 5), (16.0, 1.75, 5), (8.0, 1.5, LEAST_RUNGS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +177,8 @@ def make_plan(
             if not budget.covers(plan.flops, plan.seconds):
                 break
             best = plan
+        else:
+            best = best and replace(best, notes=(*best.notes, _text_is_the_limit(best, dataset)))
         if best is not None:
             return best
     if smallest is None:
@@ -184,6 +189,14 @@ def make_plan(
     raise ValueError(
         f"{budget} is too small for a ladder with {LEAST_RUNGS} rungs: the smallest that means "
         f"something takes {budget.said(smallest.flops, smallest.seconds)} here"
+    )
+
+
+def _text_is_the_limit(plan: Plan, dataset: Dataset) -> str:
+    spent = plan.budget.said(plan.flops, plan.seconds)
+    return (
+        f"The text is the limit, not the budget: of {plan.budget} this takes {spent}. A larger "
+        f"target would see {dataset.source} more than {EPOCHS} times: bring more text."
     )
 
 
@@ -224,16 +237,25 @@ def _ladder_widths(
     if len(below) < LEAST_RUNGS:
         return None
     rule = rule_for(target, below[0], ratio, dataset, context=context, precision=precision)
+    flops = {width: compute(rule, width) for width in below}
+    for reach, spacing, least in REACHES:
+        widths = _spaced(flops, compute(rule, target) / reach, spacing)
+        if len(widths) >= least:
+            base = widths[BASE]
+            return rule_for(
+                target, base, ratio, dataset, context=context, precision=precision
+            ), widths
+    return None
+
+
+def _spaced(flops: dict[int, float], limit: float, spacing: float) -> list[int]:
+    """Widths of the rungs, rising: the dearest within the limit, then each `spacing` cheaper."""
     widths: list[int] = []
-    limit = compute(rule, target) / TARGET_OVER_RUNG
-    for width in reversed(below):
-        if compute(rule, width) <= limit and len(widths) < MOST_RUNGS:
+    for width in sorted(flops, reverse=True):
+        if flops[width] <= limit and len(widths) < MOST_RUNGS:
             widths.insert(0, width)
-            limit = compute(rule, width) / LEAST_SPACING
-    if len(widths) < LEAST_RUNGS:
-        return None
-    rule = rule_for(target, widths[BASE], ratio, dataset, context=context, precision=precision)
-    return rule, widths
+            limit = flops[width] / spacing
+    return widths
 
 
 def _plan(
