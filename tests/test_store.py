@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepladder import durable, run_directory
+from stepladder.recipe import Model, Optimizer, Recipe
 from stepladder.run_directory import Damaged, encoded, read_curve
 from stepladder.store import FORMAT, Busy, Store
 
@@ -515,3 +516,21 @@ def test_a_row_that_is_not_json_is_the_callers_error_and_leaves_no_trace(store):
         assert run.curve_rows() == []
     assert run_directory.read_result(store.root / KEY / "result.json") is None
     assert json.loads((store.root / KEY / "format").read_text()) == FORMAT
+
+
+def test_a_run_from_before_a_field_existed_is_still_paid_for(store):
+    recipe = Recipe(
+        model=Model(
+            width=16, depth=1, heads=2, kv_heads=2, head_size=8, mlp_width=32, context=8,
+            vocab_size=32,
+        ),
+        optimizer=Optimizer(lr=0.01),
+        tokens=64,
+        batch=8,
+    )  # fmt: skip
+    older = "\n".join(line for line in recipe.to_toml().splitlines() if "rope_theta" not in line)
+    assert older != recipe.to_toml()
+    with store.claim(recipe.key, older) as run:
+        run.finish({"loss": 1.0})
+    with store.claim(recipe.key, recipe.to_toml()) as run:
+        assert run.result["loss"] == 1.0

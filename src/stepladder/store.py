@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from stepladder.durable import full_disk_named, locked, write_whole
+from stepladder.recipe import Recipe
 from stepladder.run_directory import (
     CURVE,
     RECIPE,
@@ -144,7 +145,7 @@ class Store:
                 write_whole(place / VERSION, f"{FORMAT}\n")
         if not (folder / RECIPE).exists():
             write_whole(folder / RECIPE, recipe)
-        if _read_recipe(folder) != recipe:
+        if (stored := _read_recipe(folder)) != recipe and not _is_of(stored, folder.name):
             raise ValueError(
                 f"{folder} holds another recipe than its key says: move it away to run this one"
             )
@@ -165,6 +166,14 @@ def _read_recipe(folder: Path) -> str:
         return (folder / RECIPE).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise Damaged(folder / RECIPE, error) from error
+
+
+def _is_of(recipe: str, key: str) -> bool:
+    """Whether a recipe's text has a key: one written before a field existed has it still."""
+    try:
+        return Recipe.from_toml(recipe).key == key
+    except ValueError:
+        return False
 
 
 def _require_format(folder: Path) -> None:
