@@ -28,10 +28,7 @@ class State(Enum):
 
 def etas(costs: Sequence[float]) -> list[float]:
     """One in how many is kept from each level to the next."""
-    return [
-        min(MOST_ETA, max(LEAST_ETA, high / low))
-        for low, high in pairwise(costs)
-    ]
+    return [min(MOST_ETA, max(LEAST_ETA, high / low)) for low, high in pairwise(costs)]
 
 
 def sizes(costs: Sequence[float], start: int, top: int) -> list[int]:

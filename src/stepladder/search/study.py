@@ -147,12 +147,21 @@ class Study:
         """Let another process open the journal."""
         self._closing.close()
 
-    def ask(self) -> Job | None:
-        """The next run to make; None where results must come in first."""
+    def ask(self, within: float = math.inf) -> Job | None:
+        """The next run to make.
+
+        Args:
+            within: what it may cost.
+
+        Returns:
+            None where it would cost more, or where results must come in first.
+        """
         if self._orphans:
-            return self._orphans.pop(0)
+            return self._orphans.pop(0) if self._orphans[0].cost <= within else None
         step = self.scheduler.next(self.book)
-        return None if step is None else self._start(step)
+        if step is None or self.book.costs[step.level] > within:
+            return None
+        return self._start(step)
 
     def tell(self, job: Job, loss: float | None, **notes: Any) -> None:
         """What a run gave; on disk when this returns.
