@@ -1,6 +1,6 @@
 """How fits, forecasts, allocations and backtests look: tables in the terminal, and a figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def show_forecast(made: Forecast, candidates: Sequence[Candidate]) -> None:
         if factor > 1:
             console.print(f"  {name} lies {factor:.3g} times beyond the fitted range")
     if len(made.weights) > 1:
-        console.print("  laws: " + ", ".join(f"{n} {w:.0%}" for n, w in made.weights.items()))
+        console.print(_shares(made.weights), highlight=False)
     if candidates:
         console.print(_candidates_table(candidates))
 
@@ -112,6 +112,8 @@ def show_backtest(made: Backtest) -> None:
         f"  {made.level:.0%} intervals held {made.coverage:.0%} of outcomes",
         highlight=False,
     )
+    if len(made.weights) > 1:
+        console.print(_shares(made.weights), highlight=False)
     table = Table("row", "cost", "outcome", "forecast", "interval", "")
     for one in sorted(made.outcomes, key=lambda o: -o.cost)[:10]:
         interval = f"{one.low:.4f} to {one.high:.4f}"
@@ -133,6 +135,11 @@ def ranked_json(one: Ranked) -> dict[str, Any]:
     if one.backtest is None:
         return {"law": one.law, "reason": one.reason}
     return {"law": one.law, **{k: v for k, v in one.backtest.to_json().items() if k != "outcomes"}}
+
+
+def _shares(weights: Mapping[str, float]) -> str:
+    told = ", ".join(f"{name} {weight:.0%}" for name, weight in weights.items())
+    return f"  laws, by their error on the dearest runs: {told}"
 
 
 def _values_table(fit: Fit) -> Table:

@@ -9,7 +9,13 @@ from numpy.typing import ArrayLike
 
 from stepladder.laws import registry
 from stepladder.laws.fitting import fit_points, prepare
-from stepladder.laws.forecasting import outcome_interval, plausible_rivals, rival_fits, together
+from stepladder.laws.forecasting import (
+    outcome_interval,
+    plausible_rivals,
+    rival_fits,
+    shares,
+    together,
+)
 from stepladder.laws.holdout import dearest
 from stepladder.laws.law import Array, Law, Mask
 from stepladder.laws.points import Points, check_support
@@ -48,6 +54,7 @@ class Backtest:
         largest: log(forecast / outcome) of the dearest run.
         r2: share of the held-out variance that the forecasts explain.
         coverage: share of outcomes inside their interval at `level`.
+        weights: of each law in the forecasts.
     """
 
     law: str
@@ -61,6 +68,7 @@ class Backtest:
     coverage: float
     level: float
     status: str
+    weights: Mapping[str, float]
     outcomes: tuple[Outcome, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -137,6 +145,7 @@ def backtest_points(
         coverage=float(np.mean([o.inside for o in outcomes])),
         level=settings.level,
         status=fitted.status,
+        weights=shares(fits),
         outcomes=outcomes,
     )
 

@@ -88,7 +88,7 @@ def forecast(
         law_low=float(back(law_low)),
         law_high=float(back(law_high)),
         inputs={name: x.item() for name, x in point.items() if x.ndim == 0},
-        weights={f.law.name: float(w) for f, w in zip(fits, weights, strict=True)},
+        weights=shares(fits),
         beyond={
             name: _beyond(fit.points.inputs[name], x.item())
             for name, x in point.items()
@@ -104,6 +104,11 @@ def outcome_interval(
     _, low, high = _central(fits, _weights(fits), inputs, level, 1.0)
     back = np.exp if fits[0].settings.objective.residual == "log" else np.asarray
     return float(back(low)), float(back(high))
+
+
+def shares(fits: Sequence[Fit]) -> dict[str, float]:
+    """The weight of each law in a forecast, by its name."""
+    return {f.law.name: float(w) for f, w in zip(fits, _weights(fits), strict=True)}
 
 
 def together(fits: Sequence[Fit], inputs: Mapping[str, Array]) -> Array:

@@ -42,6 +42,7 @@ AVERAGE_PARAMS = register(
             Coefficient(name="B", meaning="scale of the data term"),
         ),
         columns=_columns,
+        rivals=("kaplan",),
         note="Pruning from 25% to 75% of training compute is near the best; C = 6 Nbar D. The "
         "paper's constants could not be confirmed and are left out.",
     )

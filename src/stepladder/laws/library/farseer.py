@@ -72,7 +72,7 @@ FARSEER = register(
                 convention="S = 0.128488 and Q = -1.544209554 as their exponentials",
             ),
         ),
-        rivals=("chinchilla",),
+        rivals=("chinchilla", "kaplan"),
         note="Nine values: needs hundreds of runs. At q, a or b near zero its scales trade off.",
     )
 )
