@@ -60,9 +60,12 @@ class Rows:
         ]
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """A new set of parameters with the rows in front; `cover` says which rows."""
+        """A new set of parameters with the rows in front; `cover` says which rows.
+
+        `.data`, so that they do not share a version counter: other threads update other rows.
+        """
         return {
-            name: nn.Parameter(segment.stacked(segment.values, name))
+            name: nn.Parameter(segment.stacked(segment.values, name).data)
             for segment, name in self._places()
         }
 
