@@ -1,5 +1,7 @@
 """The words of a verdict, from multipliers that are made up."""
 
+from dataclasses import replace
+
 import pytest
 
 from stepladder.comparing.multiplier import Estimate, Interval
@@ -32,6 +34,10 @@ def made(mean, *, wide=SURE, trend=FLAT, rungs=None):
         (
             made(1.0, wide=0.6),
             "within noise: from costing 2.5 times to saving 38% of compute",
+        ),
+        (
+            replace(made(1.0), mean=Interval(value=1.0, low=0.9, high=float("inf"))),
+            "within noise: from costing 11% more to saving over 99% of compute",
         ),
         (
             made(1.2, trend=(0.8, 0.7, 0.9), rungs=(1.35, 1.2, 1.05)),

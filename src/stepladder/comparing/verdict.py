@@ -74,6 +74,8 @@ def _one_end(multiplier: float) -> str:
 def _percent(multiplier: float) -> str:
     """What is saved (or more) of the baseline's compute, in percent."""
     share = abs(1 - 1 / multiplier) if multiplier > 0 else math.inf
+    if multiplier > 1 and share > 0.99:
+        return "over 99"
     return f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.0f}"
 
 
