@@ -14,7 +14,9 @@ from stepladder.cli.progress import Bar, data_notice
 from stepladder.data import Dataset, prepare
 from stepladder.data.workers import cpu_count
 from stepladder.devices import Device, device_named
+from stepladder.execute.choose import choose_executor
 from stepladder.execute.here import run_here
+from stepladder.execute.stacked import Stacked
 from stepladder.execute.workers import Workers
 from stepladder.ladder import Folder, Plan, create, find, make_plan, parse_budget
 from stepladder.ladder.folder import RUNS
@@ -40,9 +42,9 @@ class Workplace:
         """Train recipes here, with all threads, shown on a bar."""
         return run_here(asked, self.store, self.dataset, bar.watch, self.device)
 
-    def workers(self, bar: Bar) -> Workers:
-        """A pool for many small runs: side by side on the CPU, one after another on CUDA."""
-        return Workers(self.store, self.dataset, bar.watch, self.device)
+    def many(self, bar: Bar) -> Workers | Stacked:
+        """What makes many small runs at once: processes on a CPU of several cores, else a stack."""
+        return choose_executor(self.store, self.dataset, bar.watch, self.device)
 
 
 def open_workplace(root: Path, name: str, device: str, console: Console) -> Workplace:

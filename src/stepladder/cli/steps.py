@@ -28,7 +28,7 @@ def climb_step(place: Workplace) -> Result:
     say = place.console.print
     if place.folder.read("forecast") is None:
         say(f"\n[bold]climb[/]: small runs, about {said_time(seconds)} and {flops:.1e} FLOP")
-    with Bar(place.console, flops, seconds) as bar, place.workers(bar) as pool:
+    with Bar(place.console, flops, seconds) as bar, place.many(bar) as pool:
         forecast = climb(place.folder, place.store, pool.run)
     tuning = place.folder.read("tuning")
     assert tuning is not None
