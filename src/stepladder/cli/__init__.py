@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("stepladder.cli.train", "the target, watched against its forecast; or any recipe"),
     "score": ("stepladder.cli.score", "forecast against outcome"),
     "compare": ("stepladder.cli.compare", "what a lever saves over a baseline, and with scale"),
+    "search": ("stepladder.cli.search", "the best base hyperparameters, raced up a ladder"),
     "runs": ("stepladder.cli.runs", "the runs that are paid for: list them, or show one"),
     "fit": ("stepladder.cli.fit", "a scaling law from your own runs, with honest intervals"),
     "forecast": ("stepladder.cli.forecast", "what a run will give, under a fitted law"),

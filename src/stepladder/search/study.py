@@ -321,28 +321,23 @@ def _step(past: FrozenTrial) -> Step:
 
 def _open(path: Path | None, closing: ExitStack) -> optuna.Study:
     storage: BaseStorage = InMemoryStorage()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     if path is not None:
         held = closing.enter_context(locked(path.with_suffix(".open"), wait=False))
         if held is None:
             raise ValueError(
                 f"another process is at the study {path}: wait for it to end, or stop it"
             )
-        storage = JournalStorage(_readable(path))
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(
-        storage=storage, study_name=NAME, direction="minimize", load_if_exists=True
-    )
-
-
-def _readable(path: Path) -> Journal:
-    journal = Journal(path)
+        storage = JournalStorage(Journal(path))
     try:
-        for log in journal.read_logs(0):
-            if "op_code" not in log:
-                raise ValueError("a line is of something else")
-    except ValueError as error:
-        raise ValueError(f"{path} is no journal of a study ({error}): choose another") from None
-    return journal
+        return optuna.create_study(
+            storage=storage, study_name=NAME, direction="minimize", load_if_exists=True
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no journal of a study, or a damaged one ({error}): choose another, or move "
+            "it away"
+        ) from None
 
 
 def _require_same(study: optuna.Study, identity: dict[str, Any], path: Path | None) -> None:

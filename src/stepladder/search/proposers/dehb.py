@@ -68,12 +68,12 @@ class Dehb(PointSampler):
 
 
 def survivors(loss: Array, size: int) -> Indices:
-    """Of trials (n,) in the order asked, the one that holds each of `size` places.
+    """Of trials (n,) in the order asked, the one that holds each of `size` places, where filled.
 
     Trial i was made for place i modulo size, and took it if it was as good (greedy selection of
     differential evolution, Storn & Price 1997).
     """
-    holders = np.arange(size)
+    holders = np.arange(min(size, len(loss)))
     for trial in range(size, len(loss)):
         place = trial % size
         if loss[trial] <= loss[holders[place]]:
