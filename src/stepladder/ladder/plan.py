@@ -30,20 +30,37 @@ RATIOS = (20.0, 16.0, 12.0, 8.0, 6.0)  # tokens per parameter, tried in turn; 20
 MOST_RUNGS = 5
 BASE = 0  # the cheapest rung, where the rate is tuned
 LEAST_RUNGS = 4
-SEEDS = (
-    2,
-    2,
-    3,
-    3,
-    3,
-)  # runs of a rung, from the dearest down: noise is measured where it is cheap
 EPOCHS = 4  # repeating text up to four times is nearly as good as new (Muennighoff 2305.16264)
 LEAST_WIDTH, MOST_WIDTH = 24, 8192
-# Compute of the target over that of its largest rung, at least; compute between rungs, at least (so
-# that the rungs span enough to reach so far); and how many rungs it takes. The first for which
-# there is room: a ladder of 64 costs a tenth of the budget, one of 8 two fifths, and small targets
-# leave no room for more, since the loss of models narrower than LEAST_WIDTH follows no law.
-REACHES = ((64.0, 2.0, 5), (32.0, 2.0, 5), (16.0, 1.75, 5), (8.0, 1.5, LEAST_RUNGS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How far a ladder reaches, and what it takes.
+
+    Attributes:
+        factor: compute of the target over that of its largest rung, at least.
+        spacing: compute between rungs, at least, so that they span enough to reach so far.
+        rungs: as many as that, at least.
+        seeds: runs of the dearest rung, of those between, and of the cheapest. The ends of a
+            ladder say most of its slope, and the cheapest rung tells the noise.
+    """
+
+    factor: float
+    spacing: float
+    rungs: int
+    seeds: tuple[int, int, int]
+
+
+# The first for which there is room below the target. The furthest costs 6% of the budget, the
+# nearest nearly half: models narrower than LEAST_WIDTH follow no law, and the smallest that do
+# differ by half a percent between seeds.
+REACHES = (
+    Reach(factor=64, spacing=2, rungs=5, seeds=(2, 2, 3)),
+    Reach(factor=32, spacing=2, rungs=5, seeds=(2, 2, 3)),
+    Reach(factor=16, spacing=1.75, rungs=5, seeds=(3, 2, 4)),
+    Reach(factor=8, spacing=1.5, rungs=LEAST_RUNGS, seeds=(4, 2, 5)),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +188,8 @@ def make_plan(
     created = created or datetime.now(UTC).isoformat(timespec="seconds")
     for tried in (ratio,) if ratio else RATIOS:
         smallest = best = None
-        for rule, widths, target in _ladders(tried, dataset, context, precision):
-            plan = _plan(budget, rule, widths, target, dataset, device, seed, created, beside)
+        for rule, runs, target in _ladders(tried, dataset, context, precision):
+            plan = _plan(budget, rule, runs, target, dataset, device, seed, created, beside)
             smallest = smallest or plan
             if not budget.covers(plan.flops, plan.seconds):
                 break
@@ -202,15 +219,15 @@ def _text_is_the_limit(plan: Plan, dataset: Dataset) -> str:
 
 def _ladders(
     ratio: float, dataset: Dataset, context: int, precision: str
-) -> Iterator[tuple[Rule, list[int], int]]:
-    """Rule, rungs' widths and target width of every ladder the text is enough for, rising."""
+) -> Iterator[tuple[Rule, dict[int, int], int]]:
+    """Rule, runs of each rung by width, and target width of every ladder the text is enough for."""
     for target in target_widths():
-        ladder = _ladder_widths(target, ratio, dataset, context, precision)
+        ladder = _room_for(target, ratio, dataset, context, precision)
         if ladder is not None:
-            rule, widths = ladder
+            rule, runs = ladder
             if dataset.epochs(rule.tokens(target)) > EPOCHS:
                 return
-            yield rule, widths, target
+            yield rule, runs, target
 
 
 def target_widths() -> Iterator[int]:
@@ -228,23 +245,23 @@ def at_rate(recipe: Recipe, lr: float) -> Recipe:
     return replace(recipe, optimizer=replace(optimizer, lr=lr, weight_decay=decay))
 
 
-def _ladder_widths(
+def _room_for(
     target: int, ratio: float, dataset: Dataset, context: int, precision: str
-) -> tuple[Rule, list[int]] | None:
-    """The rule and the rungs' widths, rising, or None where there is no room for a ladder."""
+) -> tuple[Rule, dict[int, int]] | None:
+    """The rule and the runs of each rung by width, or None where there is no room for a ladder."""
     step = width_step(target)
     below = range(max(LEAST_WIDTH, 2 * step), target, step)
     if len(below) < LEAST_RUNGS:
         return None
     rule = rule_for(target, below[0], ratio, dataset, context=context, precision=precision)
     flops = {width: compute(rule, width) for width in below}
-    for reach, spacing, least in REACHES:
-        widths = _spaced(flops, compute(rule, target) / reach, spacing)
-        if len(widths) >= least:
+    for reach in REACHES:
+        widths = _spaced(flops, compute(rule, target) / reach.factor, reach.spacing)
+        if len(widths) >= reach.rungs:
             base = widths[BASE]
-            return rule_for(
-                target, base, ratio, dataset, context=context, precision=precision
-            ), widths
+            rule = rule_for(target, base, ratio, dataset, context=context, precision=precision)
+            top, between, cheapest = reach.seeds
+            return rule, dict.fromkeys(widths, between) | {base: cheapest, widths[-1]: top}
     return None
 
 
@@ -261,7 +278,7 @@ def _spaced(flops: dict[int, float], limit: float, spacing: float) -> list[int]:
 def _plan(
     budget: Budget,
     rule: Rule,
-    widths: list[int],
+    runs: dict[int, int],
     target_width: int,
     dataset: Dataset,
     device: Device,
@@ -271,10 +288,9 @@ def _plan(
 ) -> Plan:
     rate = RATES[len(RATES) // 2]
     first = 1000 * seed
-    counts = reversed(SEEDS[: len(widths)])
     rungs = tuple(
         Rung(recipe=rule.recipe(w, rate, first), seeds=tuple(range(first, first + n)))
-        for w, n in zip(widths, counts, strict=True)
+        for w, n in runs.items()
     )
     target = replace(rule.recipe(target_width, rate, first), evaluations=4)
     parts = _parts(rungs, target)
