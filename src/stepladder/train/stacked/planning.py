@@ -8,6 +8,8 @@ from stepladder.cost import cost
 from stepladder.recipe import Data, Recipe, Schedule
 from stepladder.train.execution import Execution
 
+# Per thread: where the time of a trial stops falling (at widths 32 and 64; 2 to 32 were tried).
+CPU_ROOM = 16
 MEMORY_SHARE = 0.5  # of the device's; the model of the cost counts neither torch nor its caches
 
 
@@ -36,6 +38,8 @@ def shape_of(recipe: Recipe) -> Hashable:
 def room_for(recipe: Recipe, trials: int, execution: Execution) -> int:
     """How many of some trials of one shape to train at a time: rounds of equal size that fit."""
     most = max(1, int(MEMORY_SHARE * execution.memory / _bytes(recipe)))
+    if execution.device.type == "cpu":
+        most = min(most, CPU_ROOM * execution.threads)
     return ceil(trials / ceil(trials / most))
 
 
