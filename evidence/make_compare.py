@@ -215,7 +215,7 @@ def measure(lever: Lever, base: Recipe, executor: Patient) -> dict[str, Any]:
     except ValueError as error:
         content = {"failed": str(error), **plan.to_dict()}
     took = round(time.monotonic() - start, 1)
-    return {"name": lever.name, "command": f"{COMMAND} {lever.name}", "took": took, **content}
+    return {**content, "name": lever.name, "command": f"{COMMAND} {lever.name}", "took": took}
 
 
 def path_of(name: str) -> Path:
@@ -243,8 +243,12 @@ def said(content: dict[str, Any]) -> str:
 
 def measured() -> list[dict[str, Any]]:
     """What is there, in the order of the levers."""
-    files = [path_of(lever.name) for lever in LEVERS]
-    return [json.loads(file.read_text()) for file in files if file.exists()]
+    files = {lever.name: path_of(lever.name) for lever in LEVERS}
+    return [
+        {**json.loads(file.read_text()), "name": name}
+        for name, file in files.items()
+        if file.exists()
+    ]
 
 
 def keep() -> None:
