@@ -93,7 +93,7 @@ def test_runs_without_noise_are_followed_exactly() -> None:
 def test_the_floor_of_text_is_that_of_published_fits() -> None:
     massive_text = text_floor(10.5e12 / 2.34e12)
     for published in (1.69, 1.82):
-        assert abs(published - massive_text.mean) < massive_text.sd
+        assert abs(published - massive_text.mean) < 1.5 * massive_text.sd
 
 
 @pytest.mark.parametrize(
