@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from stepladder.recipe import Model, Optimizer, Recipe
-from stepladder.search.cube import Cube
+from stepladder.search.cube import Cube, Seen
 from stepladder.search.levels import Levels, tokens_only
 from stepladder.search.space import Space, apply, require_stackable
 
@@ -129,3 +129,21 @@ def test_each_whole_number_has_its_equal_part():
     cube = Cube({"n": IntDistribution(2, 5)})
     drawn = [cube.values(np.array([x]))["n"] for x in (np.arange(4000) + 0.5) / 4000]
     assert {n: drawn.count(n) for n in set(drawn)} == {2: 1000, 3: 1000, 4: 1000, 5: 1000}
+
+
+def test_candidates_that_were_run_are_left_out():
+    cube = Cube({"n": IntDistribution(1, 3), "c": CategoricalDistribution(["a", "b"])})
+    at = lambda n, c: cube.point({"n": n, "c": c})  # noqa: E731
+    seen = Seen(
+        x=np.array([at(1, "a"), at(2, "b")]),
+        level=np.array([0, 1]),
+        loss=np.ones(2),
+        trial=np.arange(2),
+        config=np.arange(2),
+        pending=np.array([at(3, "b")]),
+        pending_level=np.array([0]),
+    )
+    points = np.random.default_rng(0).random((200, 2))
+    left = {tuple(cube.values(p).values()) for p in cube.unseen(points, seen, 0)}
+    assert left == {("b", 1), ("a", 2), ("b", 2), ("a", 3)}
+    assert len(Cube(AXES).unseen(np.ones((4, 5)), seen, 0)) == 4

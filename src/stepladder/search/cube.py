@@ -35,6 +35,7 @@ class Cube:
         self.names = sorted(distributions)
         self.axes = [distributions[name] for name in self.names]
         self.choices = np.array([_choices(axis) for axis in self.axes])
+        self._cells = [_cells(axis) for axis in self.axes]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,6 +53,26 @@ class Cube:
         """The parameters of a point (d,)."""
         axes = zip(self.names, self.axes, np.clip(point, 0.0, 1.0), strict=True)
         return {name: _from_unit(axis, float(x)) for name, axis, x in axes}
+
+    def unseen(self, points: Array, seen: "Seen", level: int) -> Array:
+        """Of candidates (m, d), those that were not run at a level and are not at work there.
+
+        All of them where an axis is continuous, so that none comes twice, or where none is left.
+        The same recipe gives the same loss: to run it again teaches nothing.
+        """
+        if not all(self._cells):
+            return points
+        known = np.concatenate(
+            [seen.x[seen.level == level], seen.pending[seen.pending_level == level]]
+        )
+        left = points[~np.isin(self._cell(points), self._cell(known))]
+        return left if len(left) else points
+
+    def _cell(self, points: Array) -> Indices:
+        """A number (m,) for each configuration of a space without continuous axes."""
+        counts = np.array(self._cells)
+        at = np.minimum((points * counts).astype(int), counts - 1)
+        return np.asarray(np.ravel_multi_index(tuple(at.T), tuple(self._cells)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +173,13 @@ def outcome(trial: FrozenTrial) -> tuple[int, float | None]:
 
 def _choices(axis: BaseDistribution) -> int:
     return len(axis.choices) if isinstance(axis, CategoricalDistribution) else 0
+
+
+def _cells(axis: BaseDistribution) -> int:
+    """Equal parts of an axis that stand for one value each; 0 where it has none such."""
+    if isinstance(axis, IntDistribution) and not axis.log:
+        return axis.high - axis.low + 1
+    return _choices(axis)
 
 
 def _to_unit(axis: BaseDistribution, value: Any) -> float:

@@ -42,7 +42,7 @@ class Bohb(PointSampler):
         if split is None:
             return None
         good, bad = (Density.of(x, cube.choices) for x in split)
-        points = good.draw(CANDIDATES, rng)
+        points = cube.unseen(good.draw(CANDIDATES, rng), seen, level)
         ratio = np.maximum(bad(points), TINY) / np.maximum(good(points), TINY)
         return np.asarray(points[int(np.argmin(ratio))])
 

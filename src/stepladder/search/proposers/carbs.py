@@ -49,7 +49,7 @@ class Carbs(PointSampler):
         seen_cost = _axis(self.costs)[seen.level]
         front = pareto(seen_cost, seen.loss)
         near = Near(origins=seen.x[front], choices=cube.choices)
-        points = near.draw(CANDIDATES * len(cube), rng)
+        points = cube.unseen(near.draw(CANDIDATES * len(cube), rng), seen, level)
         model = self._model(seen, seen_cost, front)
         cost = _axis(self.costs)[level]
         mean, deviation = model.predict(_joined(points, np.full(len(points), cost)))

@@ -44,9 +44,9 @@ class Cqr(PointSampler):
             # Of the seed and what was seen, not of who asks: a reopened study fits the same.
             numbers = np.random.default_rng([self.seed, len(seen)])
             self._fitted = len(seen), fitted(seen, numbers)
-        points = rng.random((CANDIDATES, len(cube)))
+        points = cube.unseen(rng.random((CANDIDATES, len(cube))), seen, level)
         quantiles = self._fitted[1].predict(points)
-        drawn = quantiles[np.arange(CANDIDATES), rng.integers(len(QUANTILES), size=CANDIDATES)]
+        drawn = quantiles[np.arange(len(points)), rng.integers(len(QUANTILES), size=len(points))]
         return np.asarray(points[int(np.argmin(drawn))])
 
 

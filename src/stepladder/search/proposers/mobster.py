@@ -41,7 +41,7 @@ class Mobster(PointSampler):
         model = self._model(seen)
         here = np.flatnonzero(seen.finite & (seen.level == at))
         best = seen.x[here[int(np.argmin(seen.loss[here]))]]
-        points = candidates(best, rng)
+        points = cube.unseen(candidates(best, rng), seen, level)
         mean, deviation = model.predict(self._joint(points, np.full(len(points), at)))
         known = model.predict(self._joint(seen.x[here], np.full(len(here), at)))[0].min()
         z = (known - mean) / deviation

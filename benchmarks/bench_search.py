@@ -1,0 +1,82 @@
+"""Milliseconds that a search takes to think: one ask and one tell, at 10,000 trials.
+
+    python benchmarks/bench_search.py [--trials 10000]
+
+The default (bohb under hyperband) plays a whole study with its journal on disk; every other
+proposer is timed on a study in memory that has as many trials already. Losses are drawn. Writes
+benchmarks/results/search.json.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from stepladder.search.proposers import REGISTRY, Setup, build
+from stepladder.search.space import Space
+from stepladder.search.study import Study
+
+RESULTS = Path(__file__).parent / "results" / "search.json"
+SPACE = Space.parse(["lr=log:1e-4..1", "decay=0..0.3", "beta2=0.9..0.999", "name=a,b,c"])
+COSTS = (1.0, 3.0, 9.0, 27.0)
+DEFAULT = ("bohb", "hyperband")
+SLOW = 5  # asks of a proposer that is timed on an old study
+
+
+def turns(study: Study, count: int, seed: int = 0) -> np.ndarray:
+    """Seconds of each of `count` asks with their tells."""
+    rng, out = np.random.default_rng(seed), []
+    for _ in range(count):
+        began = time.perf_counter()
+        job = study.ask()
+        study.tell(job, 1 + 0.1 * rng.normal() ** 2)
+        out.append(time.perf_counter() - began)
+    return np.array(out)
+
+
+def described(seconds: np.ndarray) -> dict[str, float]:
+    """Milliseconds."""
+    ms = 1e3 * seconds
+    return {"mean": ms.mean(), "median": float(np.median(ms)), "p99": float(np.quantile(ms, 0.99))}
+
+
+def main() -> None:
+    """Time, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=10_000)
+    trials = parser.parse_args().trials
+    proposer, scheduler = DEFAULT
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.log"
+        with Study.open(SPACE, COSTS, proposer=proposer, scheduler=scheduler, path=path) as study:
+            whole = turns(study, trials)
+        results[f"{proposer} x {scheduler}, whole study on disk"] = described(whole)
+        results["the last 1,000 of it"] = described(whole[-1000:])
+        began = time.perf_counter()
+        Study.open(SPACE, COSTS, proposer=proposer, scheduler=scheduler, path=path).close()
+        reopened = time.perf_counter() - began
+    old = Study.open(SPACE, COSTS, proposer="random", scheduler="halving")
+    turns(old, trials)
+    for name in REGISTRY:
+        old.optuna.sampler = build(
+            name, Setup(distributions=SPACE.distributions, costs=COSTS, seed=(0, 0))
+        )
+        results[f"{name} x halving, at {trials:,} trials"] = described(turns(old, SLOW))
+    table = Table(title=f"ask and tell, ms; the study of {trials:,} reopens in {reopened:.1f} s")
+    for column in ("", "mean", "median", "p99"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, row in results.items():
+        table.add_row(name, *(f"{row[key]:.1f}" for key in ("mean", "median", "p99")))
+    Console().print(table)
+    content = {"trials": trials, "reopen_seconds": reopened, "ms": results}
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
