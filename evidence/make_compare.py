@@ -313,7 +313,10 @@ def overview(contents: list[dict[str, Any]], title: str) -> Any:
         axes.scatter(values, [y] * len(values), s=12, color=light["run"], lw=0, zorder=4)
         axes.scatter([m["value"]], [y], s=34, color=light["outcome"], lw=0, zorder=5)
     axes.set_xscale("log")
-    axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    shown = [c["multiplier"]["value"] for c in ordered]
+    axes.set_xlim(min([0.7, *shown]) / 1.3, max([1.4, *shown]) * 1.3)  # some bars go on beyond
+    ticks = [tick for tick in TICKS if axes.get_xlim()[0] < tick < axes.get_xlim()[1]]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     names = [content["name"].partition("/")[2] for content in ordered]
     axes.set_yticks(range(len(names)), names, fontsize=8)
@@ -322,7 +325,7 @@ def overview(contents: list[dict[str, Any]], title: str) -> Any:
 
 
 TITLE = "Compute multiplier over AdamW with linear decay, Python's sources (90%)"
-TICKS = (0.1, 0.2, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
+TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0)
 
 
 def chosen(names: list[str], part: str) -> list[Lever]:
