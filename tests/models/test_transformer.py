@@ -290,3 +290,18 @@ def test_an_optimizer_without_a_known_scaling_is_refused():
     assert optim.card("sania").scaling == "unknown"
     with pytest.raises(ValueError, match=r"rates of 'sania' change.*such as 'adamw'"):
         build(recipe(optimizer=Optimizer(name="sania", lr=0.01)))
+
+
+def test_a_tied_head_is_built_and_trained_as_one_matrix():
+    model, plan = build(recipe(model=replace(GROWN, tied=True)))
+    assert model.head.weight is model.embedding.weight
+    names = [name for group in plan.param_groups(lr=1.0) for name in group["names"]]
+    assert names.count("embedding.weight") == 1
+    assert "head.weight" not in names
+
+
+def test_a_plan_says_where_a_model_lost_its_tie():
+    model, plan = build(recipe(model=replace(GROWN, tied=True)))
+    model.to("meta").to_empty(device="cpu")  # makes two matrices of one
+    with pytest.raises(ValueError, match=r"head.weight was tied .* tie them again"):
+        plan.param_groups(lr=1.0)

@@ -27,6 +27,7 @@ def build(recipe: Recipe, device: torch.device | str = "cpu") -> tuple[Transform
         no_decay=("norm",),
     )
     model.to_empty(device=device)
+    model.tie()
     plan.initialize(seed=recipe.seed)
     model.readout_multiplier = plan.multipliers().get("head.weight", 1.0)
     return model, plan

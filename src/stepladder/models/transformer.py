@@ -105,7 +105,11 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.norm = nn.RMSNorm(shape.width, eps=NORM_EPS)
         self.head = nn.Linear(shape.width, shape.vocab_size, bias=False)
-        if shape.tied:
+        self.tie()
+
+    def tie(self) -> None:
+        """Have the head share the embedding's matrix where the shape says so: after `to_empty`."""
+        if self.shape.tied:
             self.head.weight = self.embedding.weight
 
     def hidden(self, tokens_BT: Tensor) -> Tensor:

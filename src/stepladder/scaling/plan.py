@@ -147,9 +147,16 @@ class Plan:
         return found
 
     def _parameters(self, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+        seen: set[str] = set()
         for raw, parameter in model.named_parameters():
-            name = plain_name(raw)
-            name = self.aliases.get(name, name)
+            own = plain_name(raw)
+            name = self.aliases.get(own, own)
+            if name in seen:
+                raise ValueError(
+                    f"{own} was tied to another parameter when the plan was made and is not any "
+                    "more (Module.to_empty unties): tie them again before you use the plan"
+                )
+            seen.add(name)
             if name not in self.table:
                 raise ValueError(
                     f"the plan has no row for {name}{did_you_mean(name, self.table)}: make a plan "
