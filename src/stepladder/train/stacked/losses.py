@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from stepladder.models.loss import CHUNK_ELEMENTS, token_losses
+from stepladder.models.loss import CHUNK_ELEMENTS
 from stepladder.models.transformer import Transformer
 
 # Logits of one block on a CPU: half a MiB in float32, so that what follows finds them in the cache.
@@ -25,18 +25,6 @@ def training_losses(stack: Transformer, tokens_SBT: Tensor, targets_SBT: Tensor)
         hidden_SND, weight_SVD, targets_SBT.flatten(1), stack.readout_multiplier
     )
     return losses_S
-
-
-@torch.no_grad()
-def sequence_losses(stack: Transformer, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
-    """Mean loss of each sequence in every trial, shape [S, B]; all see the same sequences."""
-    trials = stack.head.weight.shape[0]
-    hidden_SND = _hidden(stack, tokens_BT.expand(trials, *tokens_BT.shape))
-    losses_SN = [
-        token_losses(h, w, targets_BT.flatten(), scale=stack.readout_multiplier)
-        for h, w in zip(hidden_SND, stack.head.weight, strict=True)
-    ]
-    return torch.stack(losses_SN).view(trials, *targets_BT.shape).mean(dim=2)
 
 
 def _hidden(stack: Transformer, tokens_SBT: Tensor) -> Tensor:
