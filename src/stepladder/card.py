@@ -25,6 +25,8 @@ FAMILIES: tuple[str, ...] = (
     "stepladder.schedules",
     "stepladder.batching",
     "stepladder.scaling",
+    "stepladder.search.proposers",
+    "stepladder.search.schedulers",
 )
 
 UNKNOWN = "unknown"
