@@ -242,6 +242,8 @@ def _run(
         _print_json(_result(found, levels, planned, folder))
         return
     console.print(_found_table(found, levels))
+    if found.best.level < len(levels.scales) - 1:
+        console.print(f"no run reached scale {levels.scales[-1]:g}: more --runs would")
     console.print(f"written: {folder / BEST} (scale 1), {folder / GROWN}; {folder / JOURNAL}")
 
 

@@ -53,11 +53,6 @@ class Levels:
                 )
         return cls(scales=tuple(map(float, scales)), grow=rule, costs=tuple(costs))
 
-    @property
-    def top(self) -> int:
-        """The level that counts."""
-        return len(self.scales) - 1
-
     def recipe(self, tuned: Recipe, level: int) -> Recipe:
         """A tuned base recipe at a level."""
         return self.grow(tuned, self.scales[level])

@@ -66,7 +66,6 @@ def run(
     execute: Execute,
     budget: float,
     at_once: int = 1,
-    heard: Callable[[Job, float], None] | None = None,
 ) -> Found:
     """Search until the next run would exceed the budget; a study that was stopped goes on.
 
@@ -76,7 +75,6 @@ def run(
             store costs nothing again.
         budget: FLOP, what the study has spent already included.
         at_once: runs that are asked for together.
-        heard: told of every run that ended.
 
     Raises:
         ValueError: a run reported no loss, or all trials so far diverged.
@@ -84,10 +82,7 @@ def run(
     while jobs := _affordable(study, budget, at_once):
         recipes = [(_label(job), levels.recipe(apply(base, job.values), job.level)) for job in jobs]
         for job, result in zip(jobs, execute(recipes), strict=True):
-            loss = loss_of(result)
-            study.tell(job, loss, run=result["key"])
-            if heard is not None:
-                heard(job, loss)
+            study.tell(job, loss_of(result), run=result["key"])
         _require_some_trained(study)
     return _found(study, base, levels)
 
