@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stepladder.data import Dataset
 from stepladder.execute.here import run_here
+from stepladder.execute.ray import RayCluster
 from stepladder.execute.stacked import run_stacked
 from stepladder.execute.workers import run_workers
 from stepladder.recipe import Recipe
@@ -34,7 +35,13 @@ class Signaller:
         pass
 
 
-RUN = {"here": run_here, "workers": run_workers, "stacked": run_stacked}
+def run_ray(asked, *given):
+    """On the cluster of RAY_ADDRESS."""
+    with RayCluster(*given) as cluster:
+        return cluster.run(asked)
+
+
+RUN = {"here": run_here, "workers": run_workers, "stacked": run_stacked, "ray": run_ray}
 
 RUN[executor](
     [(file, Recipe.load(file)) for file in files],

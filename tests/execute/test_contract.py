@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stepladder.execute.here import run_here
+from stepladder.execute.ray import RayCluster
 from stepladder.execute.stacked import Stacked
 from stepladder.execute.workers import Workers
 from stepladder.recipe import Optimizer
@@ -28,14 +29,18 @@ class Here:
         return run_here(asked, *self.given)
 
 
-EXECUTORS = {"here": Here, "workers": Workers, "stacked": Stacked}
+EXECUTORS = {"here": Here, "workers": Workers, "stacked": Stacked, "ray": RayCluster}
+LOCAL = [name for name in EXECUTORS if name != "ray"]  # test_ray.py has the others' Ctrl-C
 
 
 @pytest.fixture(scope="module", params=EXECUTORS)
 def place(request, dataset, tmp_path_factory):
     """An executor for all tests of this file, its store, and who watches."""
     store, seen = Store(tmp_path_factory.mktemp(request.param) / "runs"), Seen()
-    executor = EXECUTORS[request.param](store, dataset, seen.watch, "cpu")
+    given = [store, dataset, seen.watch, "cpu"]
+    if request.param == "ray":
+        given.append(request.getfixturevalue("ray_cluster").address)
+    executor = EXECUTORS[request.param](*given)
     yield executor, store, seen
     if not isinstance(executor, Here):
         executor.__exit__(None, None, None)
@@ -134,7 +139,7 @@ def test_many_tiny_runs(place, recipe):
     assert all(seen.steps[r.key][-1] == 2 for r in recipes)
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("executor", LOCAL)
 def test_ctrl_c_saves_what_is_at_work(executor, dataset, recipe, store, tmp_path):
     recipes = [steps(recipe, 300, seed=seed) for seed in (40, 41)]
     status, said = signalled(signal.SIGINT, executor, dataset, store, recipes, tmp_path)

@@ -17,12 +17,15 @@ class Options:
         ladder: its name; the newest if none is given.
         device: auto, cpu or cuda.
         root: folder of ladders and runs.
+        ray: address of a Ray cluster to make the runs on ("auto", "host:port", "local" to start
+            one here), whose nodes all see the root and the data; needs stepladder[ray].
         json: print the forecast as JSON.
     """
 
     ladder: tyro.conf.Positional[str] = ""
     device: str = "auto"
     root: Path = Path()
+    ray: str = ""
     json: bool = False
 
 
@@ -34,7 +37,7 @@ def main(argv: list[str]) -> int:
     from stepladder.cli.ladder import open_workplace
     from stepladder.cli.steps import climb_step
 
-    place = open_workplace(options.root, options.ladder, options.device, console)
+    place = open_workplace(options.root, options.ladder, options.device, console, options.ray)
     forecast = climb_step(place)
     if options.json:
         print_json(forecast)

@@ -16,6 +16,7 @@ from stepladder.data.workers import cpu_count
 from stepladder.devices import Device, device_named
 from stepladder.execute.choose import choose_executor
 from stepladder.execute.here import run_here
+from stepladder.execute.ray import RayCluster
 from stepladder.execute.stacked import Stacked
 from stepladder.execute.workers import Workers
 from stepladder.ladder import Folder, Plan, create, find, make_plan, parse_budget
@@ -28,7 +29,7 @@ from stepladder.train import find_device
 
 @dataclass(frozen=True, kw_only=True)
 class Workplace:
-    """A ladder with all that its runs need."""
+    """A ladder with all that its runs need; `ray` is the address of a cluster for many, or ""."""
 
     root: Path
     folder: Folder
@@ -37,17 +38,23 @@ class Workplace:
     dataset: Dataset
     device: str
     console: Console
+    ray: str = ""
 
     def run(self, asked: Sequence[tuple[str, Recipe]], bar: Bar) -> list[dict[str, Any]]:
         """Train recipes here, with all threads, shown on a bar."""
         return run_here(asked, self.store, self.dataset, bar.watch, self.device)
 
-    def many(self, bar: Bar) -> Workers | Stacked:
-        """What makes many small runs at once: processes on a CPU of several cores, else a stack."""
+    def many(self, bar: Bar) -> Workers | Stacked | RayCluster:
+        """What makes many small runs at once: a Ray cluster where its address was given, processes
+        on a CPU of several cores, else a stack."""
+        if self.ray:
+            return RayCluster(self.store, self.dataset, bar.watch, self.device, self.ray)
         return choose_executor(self.store, self.dataset, bar.watch, self.device)
 
 
-def open_workplace(root: Path, name: str, device: str, console: Console) -> Workplace:
+def open_workplace(
+    root: Path, name: str, device: str, console: Console, ray: str = ""
+) -> Workplace:
     """A ladder by name (or the newest) with its dataset, read from the cache where it is there."""
     folder = find(root, name)
     plan = folder.plan()
@@ -59,6 +66,7 @@ def open_workplace(root: Path, name: str, device: str, console: Console) -> Work
         dataset=read_data(plan.target.data.source, plan.target.data.tokenizer, console),
         device=device,
         console=console,
+        ray=ray,
     )
 
 

@@ -86,10 +86,10 @@ def _answer(job: Job, answers: IO[bytes]) -> Message:
         relay = Relay(answers, job.recipe.steps)
         return "result", train(job.recipe, job.store, job.dataset, execution=execution, watch=relay)
     except Exception as error:
-        return "error", _portable(error)
+        return "error", portable(error)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error as it can be sent; what is no ValueError, for the user, keeps its traceback."""
     if not isinstance(error, ValueError):
         error.add_note(f"in a worker process:\n{traceback.format_exc()}")
