@@ -8,12 +8,11 @@ from typing import Any
 
 from stepladder.comparing.plan import Plan
 from stepladder.data import Dataset, prepare
-from stepladder.execute.stacked import Stacked
-from stepladder.execute.workers import Workers
+from stepladder.execute.choose import choose_executor
 from stepladder.ladder.folder import RUNS
 from stepladder.recipe import Data, Recipe
 from stepladder.store import Store
-from stepladder.train import Silent, Watcher, choose_execution, find_device
+from stepladder.train import Silent, Watcher, choose_execution
 from stepladder.train.preflight import preflight
 
 Executor = Callable[..., AbstractContextManager[Any]]
@@ -66,17 +65,12 @@ class Place:
         watch: Callable[[str, Recipe], Watcher] = _silent,
     ) -> AbstractContextManager[Any]:
         """Who trains: a context manager with `run`."""
-        return (made or best_executor(self.device))(self.store, self.dataset, watch, self.device)
+        return (made or choose_executor)(self.store, self.dataset, watch, self.device)
 
     def require_room(self, plan: Plan) -> None:
         """ValueError where a rung could not run here: too little memory or disk, other data."""
         for recipe in (recipe for pair in plan.rungs() for recipe in pair):
             preflight(recipe, self.dataset, choose_execution(recipe, self.device), self.store.root)
-
-
-def best_executor(device: str) -> Executor:
-    """A process a core on the CPU; on CUDA, runs of one shape as one program."""
-    return Stacked if find_device(device).type == "cuda" else Workers
 
 
 def _recipe(given: Recipe | Path | str) -> Recipe:
