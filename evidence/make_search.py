@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -73,6 +73,14 @@ class Trained:
         """Mean loss over seeds at the top level, by position."""
         return self.loss[:, -1].mean(axis=0)
 
+    def look_up(self, level: int, values: Any, seed: int) -> float:
+        """The loss of a run in the study of a seed: one training seed for all of it."""
+        return float(self.loss[(seed % len(self.loss), level, *position(values))])
+
+    def lost(self, values: Any) -> float:
+        """Relative regret of a configuration at the top."""
+        return float(self.final[position(values)] / self.final.min() - 1)
+
     @property
     def space(self) -> Space:
         """Positions on the grid."""
@@ -82,6 +90,17 @@ class Trained:
                 for name, values in zip(AXES, self.values, strict=True)
             )
         )
+
+
+class Table(Protocol):
+    """What a search can be tried on."""
+
+    @property
+    def costs(self) -> tuple[float, ...]: ...
+    @property
+    def space(self) -> Space: ...
+    def look_up(self, level: int, values: Any, seed: int) -> float: ...
+    def lost(self, values: Any) -> float: ...
 
 
 def read(path: Path = TABLE) -> Trained:
@@ -100,20 +119,18 @@ def read(path: Path = TABLE) -> Trained:
     return Trained(loss=loss[whole], costs=tuple(costs.values()), values=values)
 
 
-def regrets(trained: Trained, proposer: str, scheduler: str, seed: int) -> list[float]:
+def regrets(trained: Table, proposer: str, scheduler: str, seed: int) -> list[float]:
     """Relative regret of the incumbent at each checkpoint."""
-    final, top = trained.final, trained.costs[-1]
-    table = trained.loss[seed % len(trained.loss)]
+    top = trained.costs[-1]
     out: list[float] = []
     with Study.open(
         trained.space, trained.costs, proposer=proposer, scheduler=scheduler, seed=seed
     ) as study:
         for checkpoint in CHECKPOINTS:
             while job := study.ask(within=checkpoint * top - study.spent):
-                study.tell(job, float(table[(job.level, *position(job.values))]))
+                study.tell(job, trained.look_up(job.level, job.values, seed))
             best = study.best()
-            mean = final[position(best.values)] if best is not None else np.inf
-            out.append(float(mean / final.min() - 1))
+            out.append(np.inf if best is None else trained.lost(best.values))
     return out
 
 
