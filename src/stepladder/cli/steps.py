@@ -8,7 +8,7 @@ from rich.console import Console
 from stepladder.cli.ladder import Workplace, read_data
 from stepladder.cli.progress import Bar
 from stepladder.cost import cost
-from stepladder.execute.here import run_here
+from stepladder.execute.launched import run_launched
 from stepladder.ladder import Folder, climb, score, target_of
 from stepladder.ladder.budget import said_time
 from stepladder.ladder.folder import RUNS
@@ -37,8 +37,8 @@ def climb_step(place: Workplace) -> Result:
     return forecast
 
 
-def train_step(place: Workplace) -> Result:
-    """The target, its loss beside the forecast."""
+def train_step(place: Workplace, tensor_parallel: int = 1) -> Result:
+    """The target, its loss beside the forecast; with all processes that torchrun started."""
     recipe = target_of(place.folder)
     seconds = place.plan.seconds["target"]
     flops = cost(recipe).flops_total
@@ -49,7 +49,15 @@ def train_step(place: Workplace) -> Result:
         f"forecast {forecast['forecast']:.4f}"
     )
     with Bar(place.console, flops, seconds) as bar:
-        (result,) = place.run([("target", recipe)], bar)
+        result = run_launched(
+            "target",
+            recipe,
+            place.store,
+            place.dataset,
+            bar.watch,
+            place.device,
+            tensor_parallel,
+        )
     place.console.print(_outcome(result))
     return result
 
@@ -62,7 +70,9 @@ def score_step(folder: Folder, store: Store, console: Console) -> Result:
     return scored
 
 
-def recipe_step(file: Path, root: Path, device: str, console: Console) -> Result:
+def recipe_step(
+    file: Path, root: Path, device: str, console: Console, tensor_parallel: int = 1
+) -> Result:
     """A recipe of the user's own; an empty data fingerprint is filled in with what is here."""
     recipe = Recipe.load(file)
     dataset = read_data(recipe.data.source, recipe.data.tokenizer, console, recipe.data.text_field)
@@ -70,7 +80,9 @@ def recipe_step(file: Path, root: Path, device: str, console: Console) -> Result
     flops = cost(recipe).flops_total
     console.print(f"[bold]train[/]: {file}, {flops:.1e} FLOP, run {recipe.key}")
     with Bar(console, flops, 0.0) as bar:
-        (result,) = run_here([(file.stem, recipe)], Store(root / RUNS), dataset, bar.watch, device)
+        result = run_launched(
+            file.stem, recipe, Store(root / RUNS), dataset, bar.watch, device, tensor_parallel
+        )
     console.print(_outcome(result))
     return result
 

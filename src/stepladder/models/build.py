@@ -1,5 +1,6 @@
 """From a recipe to its model, scaled by its parametrization."""
 
+from collections.abc import Callable
 from math import sqrt
 
 import torch
@@ -11,10 +12,15 @@ from stepladder.recipe import Recipe
 from stepladder.scaling import Plan, parametrize
 
 
-def build(recipe: Recipe, device: torch.device | str = "cpu") -> tuple[Transformer, Plan]:
+def build(
+    recipe: Recipe,
+    device: torch.device | str = "cpu",
+    arrange: Callable[[Transformer], None] | None = None,
+) -> tuple[Transformer, Plan]:
     """The recipe's model with its initial values on a device, and the plan that scaled it.
 
-    The values depend on the recipe alone (its seed included), not on the device.
+    The values depend on the recipe alone (its seed included), not on the device, nor on how
+    `arrange` spreads the parameters over processes before there is memory for them.
     """
     with torch.device("meta"):
         model, base = Transformer(recipe.model), Transformer(recipe.base_model())
@@ -26,6 +32,8 @@ def build(recipe: Recipe, device: torch.device | str = "cpu") -> tuple[Transform
         init_std=base_scales(recipe),
         no_decay=("norm",),
     )
+    if arrange is not None:
+        arrange(model)
     model.to_empty(device=device)
     model.tie()
     plan.initialize(seed=recipe.seed)

@@ -115,7 +115,7 @@ class Transformer(nn.Module):
     def hidden(self, tokens_BT: Tensor) -> Tensor:
         """Final normalised hidden states [B, T, D]."""
         x_BTD = self.embedding(tokens_BT)
-        cos_TE, sin_TE = self._rotary_tables(x_BTD)
+        cos_TE, sin_TE = self._rotary_tables(tokens_BT.shape[1], x_BTD)
         for block in self.blocks:
             x_BTD = block(x_BTD, cos_TE, sin_TE)
         out: Tensor = self.norm(x_BTD)
@@ -141,8 +141,8 @@ class Transformer(nn.Module):
         )
         return losses_N.view(targets_BT.shape).mean(dim=1)
 
-    def _rotary_tables(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
-        length = x_BTD.shape[1]
+    def _rotary_tables(self, length: int, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        # Not x's own length: with sequence parallelism x is a process's share of the tokens.
         return rotary_tables(length, self.shape.head_size, self.shape.rope_theta, x_BTD)
 
 

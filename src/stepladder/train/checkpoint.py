@@ -47,13 +47,20 @@ def write_checkpoint(
     folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress
 ) -> None:
     """Fill a folder with the state of a run; its tensors may be views into larger ones."""
-    save_model(_on_its_own(model), str(folder / WEIGHTS))
     state = optimizer.state_dict()
     state["state"] = {
         index: {name: _own(value) for name, value in of_one.items()}
         for index, of_one in state["state"].items()
     }
-    torch.save(state, folder / OPTIMIZER)
+    write_state(folder, _on_its_own(model), state, progress)
+
+
+def write_state(
+    folder: Path, model: nn.Module, optimizer_state: dict[str, Any], progress: Progress
+) -> None:
+    """As `write_checkpoint`, of an optimizer's `state_dict` whose tensors are whole."""
+    save_model(model, str(folder / WEIGHTS))
+    torch.save(optimizer_state, folder / OPTIMIZER)
     (folder / PROGRESS).write_text(json.dumps(asdict(progress)))
 
 
@@ -79,9 +86,18 @@ def read_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer) -> Pro
     """
     device = next(model.parameters()).device
     load_weights(folder, model)
-    optimizer.load_state_dict(
-        torch.load(folder / OPTIMIZER, map_location=device, weights_only=True)
-    )
+    optimizer.load_state_dict(read_optimizer_state(folder, device))
+    return read_progress(folder)
+
+
+def read_optimizer_state(folder: Path, device: torch.device | str) -> dict[str, Any]:
+    """The optimizer's `state_dict` in a folder, its tensors whole and on a device."""
+    state: dict[str, Any] = torch.load(folder / OPTIMIZER, map_location=device, weights_only=True)
+    return state
+
+
+def read_progress(folder: Path) -> Progress:
+    """Where the run of a folder stood."""
     return Progress(**json.loads((folder / PROGRESS).read_text()))
 
 

@@ -26,12 +26,18 @@ class Evaluation:
 @torch.no_grad()
 def evaluate(model: Transformer, inputs_NT: Tensor, targets_NT: Tensor) -> Evaluation:
     """Evaluate on sequences [N, T] that live on the model's device."""
+    return summary(sequence_losses(model, inputs_NT, targets_NT))
+
+
+@torch.no_grad()
+def sequence_losses(model: Transformer, inputs_NT: Tensor, targets_NT: Tensor) -> Tensor:
+    """Mean loss of each sequence [N], in float64, a batch at a time."""
     rows = max(1, BATCH_TOKENS // inputs_NT.shape[1])
-    losses_N = torch.cat(
-        [
-            model.sequence_losses(x, y)
-            for x, y in zip(inputs_NT.split(rows), targets_NT.split(rows), strict=True)
-        ]
-    ).double()
+    parts = zip(inputs_NT.split(rows), targets_NT.split(rows), strict=True)
+    return torch.cat([model.sequence_losses(x, y) for x, y in parts]).double()
+
+
+def summary(losses_N: Tensor) -> Evaluation:
+    """What the losses of sequences say together."""
     spread = float(losses_N.std()) if len(losses_N) > 1 else float("nan")
     return Evaluation(loss=float(losses_N.mean()), standard_error=spread / sqrt(len(losses_N)))

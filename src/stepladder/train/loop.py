@@ -60,14 +60,14 @@ def train(
         preflight(recipe, dataset, execution, store.root)
     with store.claim(recipe.key, recipe.to_toml()) as run:
         if run.result is None:
-            session = _Session(recipe, run, dataset, execution, watch or Silent())
+            session = Session(recipe, run, dataset, execution, watch or Silent())
             session.take_every_step(checkpoint_seconds)
         result = run.result
     assert result is not None
     return result
 
 
-class _Session(Sitting):
+class Session(Sitting):
     """A sitting at one run alone, with all of the device."""
 
     def __init__(
@@ -85,8 +85,8 @@ class _Session(Sitting):
         saved = time.monotonic()
         with interruptible() as interrupted:
             while not self.is_over:
-                stop = interrupted()
-                if stop or time.monotonic() - saved > checkpoint_seconds:
+                stop = self._agreed(interrupted())
+                if stop or self._agreed(time.monotonic() - saved > checkpoint_seconds):
                     self.save()
                     saved = time.monotonic()
                 if stop:
@@ -125,10 +125,14 @@ class _Session(Sitting):
         self.set_rates()
         loss = self._backward()
         # An infinite bound measures the norm and leaves the gradients alone.
-        norm = clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip or math.inf)
+        norm = self._clip(self.recipe.optimizer.clip or math.inf)
         self.optimizer.step(lambda: loss)  # type: ignore[arg-type, return-value]
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         return loss, norm
+
+    def _clip(self, bound: float) -> Tensor:
+        """Bounds the norm of all gradients together, and gives what it was."""
+        return clip_grad_norm_(self.model.parameters(), bound)
 
     def _backward(self) -> Tensor:
         total = torch.zeros((), device=self.execution.device)
@@ -149,7 +153,20 @@ class _Session(Sitting):
         )
         parts = self.recipe.accumulate
         for x, y in zip(x_BT.chunk(parts), y_BT.chunk(parts), strict=True):
+            x, y = self._share(x, y)
             yield placed(x, self.execution), placed(y, self.execution)
+
+    def _share(self, x_BT: Tensor, y_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """What of a micro-batch is this process's to do."""
+        return x_BT, y_BT
+
+    def _agreed(self, wish: bool) -> bool:
+        """Whether any process at this run wishes it."""
+        return wish
+
+    def _mean(self, losses: Tensor) -> Tensor:
+        """Losses of this process's shares to those of the batches."""
+        return losses
 
     def _evaluate(self) -> Evaluation:
         with optim.evaluating(self.optimizer), autocast(self.recipe, self.execution):
@@ -159,7 +176,7 @@ class _Session(Sitting):
         """Read losses and norms back from the device; waits for it, so it is done seldom."""
         if self.pending:
             losses, norms = map(torch.stack, zip(*self.pending, strict=True))
-            self.note(losses.tolist(), norms.tolist())
+            self.note(self._mean(losses).tolist(), norms.tolist())
             self.pending = []
 
 

@@ -12,12 +12,18 @@ from stepladder.recipe import Recipe
 from stepladder.train.execution import Execution
 
 
-def preflight(recipe: Recipe, dataset: Dataset, execution: Execution, root: Path) -> None:
-    """Raise ValueError, naming the fix, where a run kept below `root` could not end well."""
+def preflight(
+    recipe: Recipe, dataset: Dataset, execution: Execution, root: Path, processes: int = 1
+) -> None:
+    """Raise ValueError, naming the fix, where a run kept below `root` could not end well.
+
+    Args:
+        processes: how many share its memory, each with a device like this one.
+    """
     _check_data(recipe, dataset)
     card(recipe.optimizer.name)
     _check_schedule(recipe)
-    _check_memory(recipe, execution)
+    _check_memory(recipe, execution, processes)
     _check_disk(recipe, root)
 
 
@@ -48,8 +54,8 @@ def _check_data(recipe: Recipe, dataset: Dataset) -> None:
     dataset.windows(recipe.model.context)
 
 
-def _check_memory(recipe: Recipe, execution: Execution) -> None:
-    need, have = cost(recipe).peak_memory, execution.memory
+def _check_memory(recipe: Recipe, execution: Execution, processes: int) -> None:
+    need, have = cost(recipe).peak_memory / processes, execution.memory
     if need > have:
         raise ValueError(
             f"the run needs about {need / 1e9:.1f} GB and {execution.device} has "

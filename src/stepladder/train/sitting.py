@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from stepladder import optim, schedules
 from stepladder.models.build import build
+from stepladder.models.transformer import Transformer
 from stepladder.recipe import Recipe
 from stepladder.run_directory import Run
 from stepladder.scaling import Plan
@@ -56,8 +57,7 @@ class Sitting:
 
     def __init__(self, recipe: Recipe, run: Run, execution: Execution, watch: Watcher) -> None:
         self.recipe, self.run, self.execution, self.watch = recipe, run, execution, watch
-        self.model, self.plan = build(recipe, execution.device)
-        self.optimizer = build_optimizer(recipe, self.plan)
+        self.model, self.plan, self.optimizer = self._built()
         self.progress = self._resumed()
 
     @property
@@ -119,6 +119,10 @@ class Sitting:
         rows = self.run.curve_rows()
         self.run.finish(describe(self.recipe, self.progress, rows, self.execution))
 
+    def _built(self) -> tuple[Transformer, Plan, Optimizer]:
+        model, plan = build(self.recipe, self.execution.device)
+        return model, plan, build_optimizer(self.recipe, plan)
+
     def _resumed(self) -> Progress:
         latest = self.run.latest_checkpoint()
         if latest is None:
@@ -126,11 +130,14 @@ class Sitting:
                 compiled=self.execution.compiled, started=datetime.now(UTC).isoformat()
             )
         else:
-            progress = read_checkpoint(latest[1], self.model, self.optimizer)
+            progress = self._read_checkpoint(latest[1])
         self.run.truncate_curve(progress.step)
         where = f"{self.execution.device}, {self.execution.threads} threads"
         self.run.log(f"from step {progress.step} of {self.recipe.steps} on {where}")
         return progress
+
+    def _read_checkpoint(self, folder: Path) -> Progress:
+        return read_checkpoint(folder, self.model, self.optimizer)
 
     def _write_checkpoint(self, folder: Path) -> None:
         write_checkpoint(folder, self.model, self.optimizer, self.progress)
@@ -155,10 +162,21 @@ class Sitting:
 
 def build_optimizer(recipe: Recipe, plan: Plan) -> Optimizer:
     """The recipe's optimizer over a plan's parameter groups."""
+    return optimizer_over(recipe, parameter_groups(recipe, plan))
+
+
+def parameter_groups(recipe: Recipe, plan: Plan) -> list[dict[str, Any]]:
+    """A plan's parameters in groups of equal rates, those that the recipe gives them."""
+    given = recipe.optimizer
+    return plan.param_groups(lr=given.lr, weight_decay=given.weight_decay, eps=given.eps)
+
+
+def optimizer_over(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
+    """The recipe's optimizer over groups of parameters."""
     given, own = recipe.optimizer, dict[str, Any](recipe.optimizer.params)
     return optim.build(
         given.name,
-        plan.param_groups(lr=given.lr, weight_decay=given.weight_decay, eps=given.eps),
+        groups,
         lr=given.lr,
         betas=(given.beta1, given.beta2),
         eps=given.eps,

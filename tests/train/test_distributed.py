@@ -1,0 +1,194 @@
+"""One run on two and four gloo processes against the same run on one, in float64."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from stepladder.recipe import Optimizer
+from stepladder.store import Store
+from stepladder.train import sitting, train
+from stepladder.train.checkpoint import load_weights
+from stepladder.train.distributed import check_divides
+
+from .conftest import HERE, curve
+
+pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch has no distributed here")
+EXACT = 1e-9
+
+
+@pytest.fixture(autouse=True)
+def wide():
+    """One process computes in float64 too."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def made(recipe):
+    """Twelve steps of eight sequences, in two micro-batches, whose gradients are clipped; 33
+    validation sequences, which no number of processes divides."""
+    return replace(
+        recipe,
+        model=replace(recipe.model, kv_heads=2),
+        optimizer=Optimizer(lr=0.02, clip=0.3),
+        tokens=12 * 128,
+        batch=128,
+        accumulate=2,
+        validation=33 * 16,
+        evaluations=3,
+    )
+
+
+@pytest.fixture
+def together(dataset, tmp_path):
+    """Has some processes make runs, as torchrun would start them, and gives what each said."""
+
+    def together(count, *jobs):
+        full = [
+            {"data": str(dataset.folder), "source": dataset.source, "stop": 0, "tensor": 1}
+            | {"recipe": recipe.to_toml(), "store": str(store.root)}
+            | {"said": str(tmp_path / f"said-{count}-{n}")}
+            | more
+            for n, (recipe, store, more) in enumerate(jobs)
+        ]
+        (tmp_path / "jobs.json").write_text(json.dumps(full))
+        run(count, tmp_path / "jobs.json")
+        return [
+            [Path(f"{job['said']}-{rank}").read_text() for rank in range(count)] for job in full
+        ]
+
+    return together
+
+
+def run(count, jobs):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = Path(__file__).with_name("sharded.py")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, script, jobs],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "WORLD_SIZE": str(count),
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+            },
+        )
+        for rank in range(count)
+    ]
+    try:
+        for process in processes:
+            _, said = process.communicate(timeout=240)
+            assert process.returncode == 0, said
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def assert_same(store, other, recipe):
+    rows, expected = curve(store, recipe), curve(other, recipe)
+    assert [row.keys() for row in rows] == [row.keys() for row in expected]
+    for row, wanted in zip(rows, expected, strict=True):
+        assert row == pytest.approx(wanted, rel=EXACT)
+    ours, theirs = (weights(s, recipe) for s in (store, other))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-7, atol=1e-9)
+
+
+def weights(store, recipe):
+    model, _ = sitting.build(recipe)
+    load_weights(store.folder(recipe.key) / "checkpoint" / str(recipe.steps), model)
+    return model.state_dict()
+
+
+def stopped(store, recipe, dataset, at):
+    """A run of one process, interrupted after a step."""
+
+    class Crash(sitting.Silent):
+        def step(self, step):
+            if step == at + 1:
+                raise RuntimeError("crash")
+
+    with pytest.raises(RuntimeError, match="crash"):
+        train(recipe, store, dataset, execution=HERE, watch=Crash(), checkpoint_seconds=0.0)
+
+
+def last_start(store, recipe):
+    lines = (store.folder(recipe.key) / "log.txt").read_text().splitlines()
+    return [line for line in lines if "from step" in line][-1]
+
+
+@pytest.fixture
+def stores(tmp_path):
+    """Stores by name."""
+    return lambda name: Store(tmp_path / name)
+
+
+@pytest.mark.parametrize(("count", "tensor"), [(2, (1, 2)), (4, (1, 2))])
+def test_the_curve_the_clipping_and_the_weights_of_one_process(
+    count, tensor, made, together, stores, dataset
+):
+    """FSDP2 alone, and with tensor and sequence parallelism; and each goes on where one stopped."""
+    one = stores("one")
+    train(made, one, dataset, execution=HERE)
+    jobs = [(made, stores(f"by-{t}"), {"tensor": t}) for t in reversed(tensor)]
+    begun = stores("begun")
+    stopped(begun, made, dataset, 5)
+    said = together(count, *jobs, (made, begun, {"tensor": tensor[-1]}))
+    assert said == [[""] * count] * 3
+    for _, store, _ in jobs:
+        assert_same(store, one, made)
+    assert_same(begun, one, made)
+    assert "from step 5 of 12" in last_start(begun, made)
+
+
+def test_one_process_goes_on_where_several_stopped(made, together, stores, dataset):
+    """Ctrl-C reached one of them only: all save, and all stop."""
+    one, begun = stores("one"), stores("begun")
+    train(made, one, dataset, execution=HERE)
+    (said,) = together(2, (made, begun, {"tensor": 2, "stop": 7}))
+    assert said == ["KeyboardInterrupt: "] * 2
+    assert begun.get(made.key).result is None
+    train(made, begun, dataset, execution=HERE)
+    assert "from step 7 of 12" in last_start(begun, made)
+    assert_same(begun, one, made)
+
+
+def test_what_refuses_a_run_refuses_it_in_every_process(made, together, stores):
+    odd = replace(made, data=replace(made.data, fingerprint="of another text"))
+    store = stores("refused")
+    with store.claim(made.key, made.to_toml()):
+        unknown, busy = together(2, (odd, store, {}), (made, store, {}))
+    assert [s.split(":")[0] for s in unknown] == ["ValueError"] * 2
+    assert all("fingerprint is of another text" in s for s in unknown)
+    assert all("is being run by" in s for s in busy)
+
+
+def test_what_does_not_divide_is_refused(made):
+    lion = replace(made, optimizer=Optimizer(name="lion", lr=0.01))
+    tied = replace(made, model=replace(made.model, tied=True))
+    for recipe, processes, tensor, said in [
+        (lion, 2, 1, "'lion' does not run on several"),
+        (tied, 2, 1, "set tied = false"),
+        (made, 4, 3, "groups of 3"),
+        (made, 4, 4, r"model.kv_heads \(2\) does not divide among 4"),
+        (made, 3, 1, "4 sequences of a micro-batch do not divide among 3"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            check_divides(recipe, processes, tensor)
+    check_divides(made, 4, 2)
