@@ -14,7 +14,7 @@ from stepladder.devices import device_named
 from stepladder.ladder import Folder, Plan, create, make_plan, parse_budget
 from stepladder.recipe import Recipe
 
-FLOOR, SCALE, EXPONENT = 0.4, 94.0, 0.13  # of bytes
+FLOOR, SCALE, EXPONENT = 0.2, 91.0, 0.125  # of bytes
 BEST_RATE, NOISE = 2.0**-4.6, 0.002
 
 
