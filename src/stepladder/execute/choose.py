@@ -2,8 +2,8 @@
 
 On several CPU cores a process a run is fastest: the cores never wait for each other. On two cores
 at widths 32, 64 and 128 it makes 2.9, 2.6 and 2.1 times as many runs as one at a time, and stacks
-of eight 3.0, 2.3 and 1.8 times as many (benchmarks/bench_stacked.py). On one core, or on CUDA, processes would only share what one program
-can fill: there runs are stacked.
+of eight 3.0, 2.3 and 1.8 times as many (benchmarks/bench_stacked.py). On one core, or on CUDA,
+processes would only share what one program can fill: there runs are stacked.
 """
 
 from stepladder.data import Dataset
