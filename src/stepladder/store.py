@@ -110,6 +110,11 @@ class Store:
             key=key, folder=folder, status=status, recipe=recipe, result=result, curve=curve
         )
 
+    def is_paid(self, key: str) -> bool:
+        """Whether a run of the key has its result, so that it need not be made again."""
+        run = self.get(key)
+        return run is not None and run.result is not None
+
     @contextmanager
     def claim(self, key: str, recipe: str) -> Iterator[Run]:
         """The run of a key, for this process alone until the block ends.

@@ -1,10 +1,9 @@
 """What the verbs of a ladder share: its folder, its data, its executor."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from rich.console import Console
@@ -15,14 +14,12 @@ from stepladder.data import Dataset, prepare
 from stepladder.data.workers import cpu_count
 from stepladder.devices import Device, device_named
 from stepladder.execute.choose import choose_executor
-from stepladder.execute.here import run_here
 from stepladder.execute.ray import RayCluster
 from stepladder.execute.stacked import Stacked
 from stepladder.execute.workers import Workers
 from stepladder.ladder import Folder, Plan, create, find, make_plan, parse_budget
 from stepladder.ladder.folder import RUNS
 from stepladder.ladder.plan import SideBySide
-from stepladder.recipe import Recipe
 from stepladder.store import Store
 from stepladder.train import find_device
 
@@ -39,10 +36,6 @@ class Workplace:
     device: str
     console: Console
     ray: str = ""
-
-    def run(self, asked: Sequence[tuple[str, Recipe]], bar: Bar) -> list[dict[str, Any]]:
-        """Train recipes here, with all threads, shown on a bar."""
-        return run_here(asked, self.store, self.dataset, bar.watch, self.device)
 
     def many(self, bar: Bar) -> Workers | Stacked | RayCluster:
         """What makes many small runs at once: a Ray cluster where its address was given, processes

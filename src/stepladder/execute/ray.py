@@ -107,7 +107,7 @@ class RayCluster(AbstractContextManager["RayCluster"]):
             ValueError: as `stepladder.train.train`; a run was lost `ATTEMPTS` times, and is named;
                 the cluster has no such device, or a node does not see the store.
         """
-        paid = [(label, recipe) for label, recipe in asked if self._is_paid(recipe)]
+        paid = [(label, recipe) for label, recipe in asked if self.store.is_paid(recipe.key)]
         paid_results = run_here(paid, self.store, self.dataset, self.watch, "cpu")
         results = {result["key"]: result for result in paid_results}
         fresh = {r.key: (label, r) for label, r in reversed(asked) if r.key not in results}
@@ -133,10 +133,6 @@ class RayCluster(AbstractContextManager["RayCluster"]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _is_paid(self, recipe: Recipe) -> bool:
-        stored = self.store.get(recipe.key)
-        return stored is not None and stored.result is not None
 
     def _train(self, asked: Any, results: dict[str, Result]) -> None:
         """Runs what is asked, distinct recipes, into `results`; raises the first failure."""

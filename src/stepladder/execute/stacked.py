@@ -87,8 +87,7 @@ class Stacked(AbstractContextManager["Stacked"]):
         """Distinct recipes by what they share; those that are paid for stand alone."""
         groups: dict[object, dict[str, Named]] = {}
         for label, recipe in asked:
-            stored = self.store.get(recipe.key)
-            paid = stored is not None and stored.result is not None
+            paid = self.store.is_paid(recipe.key)
             group = groups.setdefault(recipe.key if paid else shape_of(recipe), {})
             group.setdefault(recipe.key, (label, recipe))
         return [list(group.values()) for group in groups.values()]

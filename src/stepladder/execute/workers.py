@@ -96,7 +96,7 @@ class Workers(AbstractContextManager["Workers"]):
         """
         if not self.parallel:
             return self._here(asked)
-        paid = [(label, recipe) for label, recipe in asked if self._is_paid(recipe)]
+        paid = [(label, recipe) for label, recipe in asked if self.store.is_paid(recipe.key)]
         results = {result["key"]: result for result in self._here(paid)}
         fresh = {recipe.key: (label, recipe) for label, recipe in reversed(asked)}
         try:
@@ -133,10 +133,6 @@ class Workers(AbstractContextManager["Workers"]):
 
     def _here(self, asked: Sequence[tuple[str, Recipe]]) -> list[Result]:
         return run_here(asked, self.store, self.dataset, self.watch, self.device)
-
-    def _is_paid(self, recipe: Recipe) -> bool:
-        stored = self.store.get(recipe.key)
-        return stored is not None and stored.result is not None
 
     def _train(self, asked: Sequence[tuple[str, Recipe]], results: dict[str, Result]) -> None:
         """Runs what is asked, distinct recipes, into `results`; raises the first failure."""
