@@ -1,17 +1,15 @@
 """Against the `mup` package (Microsoft): the same networks train the same, to 1e-10 in float64.
 
-`mup` needs torchvision, which does not load beside a CPU-only torch from another index, so it is
-not among the test requirements: `pip install --no-deps mup` brings these tests to life.
+`make test` installs it without its dependencies (requirements-no-deps.txt says why).
 """
 
+import mup
 import pytest
 import torch
 from scaling_networks import MLP, Decoder
 from torch import nn
 
 from stepladder.scaling import parametrize
-
-mup = pytest.importorskip("mup", reason="pip install --no-deps mup")
 
 BASE, WIDTH = 8, 32
 

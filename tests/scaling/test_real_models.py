@@ -2,7 +2,6 @@
 
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 import types
 
@@ -116,8 +115,6 @@ def test_torch_transformer_with_encoder_and_decoder():
 @pytest.fixture(scope="module")
 def timm():
     """timm, without torchvision: its own code only draws on it for data and pretrained weights."""
-    if importlib.util.find_spec("timm") is None:
-        pytest.skip("pip install --no-deps timm")
     finder = _Stand()
     sys.meta_path.insert(0, finder)
     try:
