@@ -193,6 +193,18 @@ def test_the_verb(tied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert Recipe.load(Path(said["folder"]) / "recipe.toml") == recipe
 
 
+def test_a_run_is_of_use_without_the_cache_of_tokens(tmp_path: Path, capsys) -> None:
+    content = train_bpe([TEXT * 40], 270)
+    (tmp_path / "tokenizer.json").write_text(content)
+    recipe = make_run(tmp_path, data=Data(tokenizer="bpe:270", fingerprint="gone"))
+    with Store(tmp_path).claim(recipe.key, recipe.to_toml()) as run:
+        run.keep(tmp_path / "tokenizer.json")
+        (tmp_path / "tokenizer.json").write_text("another")
+        run.keep(tmp_path / "tokenizer.json")  # what is kept stays
+    assert main(["export", str(tmp_path / recipe.key), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == content
+
+
 def test_the_verb_says_that_a_run_is_not_over(tmp_path: Path, capsys) -> None:
     recipe = make_run(tmp_path, step=1)
     folder = tmp_path / recipe.key

@@ -50,6 +50,11 @@ class Run:
         """Adds a line to the log."""
         self._append(LOG, text)
 
+    def keep(self, path: Path) -> None:
+        """Copies a file of text that the run is of no use without, under its own name, once."""
+        if not (self.folder / path.name).exists():
+            write_whole(self.folder / path.name, path.read_text(encoding="utf-8"))
+
     def truncate_curve(self, step: int) -> None:
         """Drops rows beyond `step`: on resuming, those that will be made again."""
         rows = self.curve_rows()

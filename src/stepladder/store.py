@@ -6,6 +6,7 @@
     runs/<key>/result.json          there when the run is over, diverged runs included
     runs/<key>/checkpoint/<step>/   the newest state, with a manifest.json of sizes and digests
     runs/<key>/log.txt              what the run had to say
+    runs/<key>/tokenizer.json       what makes its tokens of text, and text of them
 
 Files are appended to or written whole and renamed. Who works on a run holds a lock in
 `runs/.locks`, which the kernel releases when its process ends, by `kill -9` too.

@@ -86,6 +86,8 @@ def test_results_in_the_order_asked_and_the_same_store(place, dataset, recipe, s
         assert_same(there, store, made)
         ours, theirs = there.folder(made.key), store.folder(made.key)
         assert sorted(p.name for p in ours.rglob("*")) == sorted(p.name for p in theirs.rglob("*"))
+        kept = (ours / "tokenizer.json").read_text()
+        assert kept == dataset.tokenizer_path.read_text()
     for made in recipes[1:]:  # the first was asked for twice
         told = seen.steps[made.key]
         assert told[0] == 1

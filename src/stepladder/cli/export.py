@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
         recipe.model,
         trained.weights,
         readout_multiplier=readout_multiplier(recipe),
-        tokenizer=tokenizer_json(recipe.data, chosen.tokenizer),
+        tokenizer=tokenizer_json(recipe.data, trained.folder, chosen.tokenizer),
         recipe=recipe.to_toml(),
     )
     _report(

@@ -10,21 +10,29 @@ from stepladder.data.tokenizers import BYTES, END_NAMES, byte_tokenizer_json, re
 from stepladder.recipe import Data
 
 
-def tokenizer_json(data: Data, given: Path | None = None) -> str:
+def tokenizer_json(data: Data, run: Path, given: Path | None = None) -> str:
     """The `tokenizer.json` of a run: the one given, else the one that made its tokens.
 
+    A run keeps its own; those of older versions left it in the cache of tokens.
+
+    Args:
+        run: the run directory.
+
     Raises:
-        ValueError: the tokens are no longer in the cache.
+        ValueError: neither the run nor the cache has it.
     """
     if given is not None:
         return read_tokenizer(given)
+    if (run / TOKENIZER).is_file():
+        return read_tokenizer(run / TOKENIZER)
     if data.tokenizer == BYTES:
         return byte_tokenizer_json()
     for meta in sorted((cache_folder(None) / "data").glob(f"*/{META}")):
         if data.fingerprint and _fingerprint(meta) == data.fingerprint:
             return (meta.parent / TOKENIZER).read_text(encoding="utf-8")
     raise ValueError(
-        f"the tokenizer {data.tokenizer!r} of this run is no longer in {cache_folder(None)}: "
+        f"the tokenizer {data.tokenizer!r} of this run is neither in {run} nor in "
+        f"{cache_folder(None)}: "
         "give its file with --tokenizer tokenizer.json"
     )
 

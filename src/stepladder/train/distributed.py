@@ -300,6 +300,7 @@ def _claimed(recipe: Recipe, store: Store, dataset: Dataset, execution: Executio
             preflight(recipe, dataset, execution, store.root, dist.get_world_size())
         claim = store.claim(recipe.key, recipe.to_toml())
         run = claim.__enter__()
+        run.keep(dataset.tokenizer_path)
     except ValueError as error:
         _told((str(error), None, None))
         raise

@@ -60,6 +60,7 @@ def train(
         preflight(recipe, dataset, execution, store.root)
     with store.claim(recipe.key, recipe.to_toml()) as run:
         if run.result is None:
+            run.keep(dataset.tokenizer_path)
             session = Session(recipe, run, dataset, execution, watch or Silent())
             session.take_every_step(checkpoint_seconds)
         result = run.result

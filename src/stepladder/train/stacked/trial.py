@@ -1,5 +1,6 @@
 """One trial of a stack: a sitting whose tensors are rows, and whose failure is its own."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -23,6 +24,16 @@ class Trial(Sitting):
         super().__init__(recipe, run, execution, watch)
         self.claim = claim
         self.error: Exception | None = None
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps taken, over all sittings."""
+        return self.progress.step
+
+    @property
+    def clip(self) -> float:
+        """The bound of the gradient's norm; infinite where there is none."""
+        return self.recipe.optimizer.clip or math.inf
 
     @contextmanager
     def on_its_own(self) -> Iterator[None]:
@@ -56,5 +67,6 @@ def open_trial(
         run = claim.enter_context(store.claim(recipe.key, recipe.to_toml()))
         if run.result is not None:
             return run.result
+        run.keep(dataset.tokenizer_path)
         return Trial(recipe, run, execution, watch, claim.pop_all())
     raise AssertionError("a claim swallows no error")
