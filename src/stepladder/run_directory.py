@@ -10,7 +10,7 @@ from typing import Any
 from stepladder.durable import file_digest, full_disk_named, sync_file, sync_folder, write_whole
 
 RECIPE, CURVE, RESULT, LOG = "recipe.toml", "curve.jsonl", "result.json", "log.txt"
-CHECKPOINTS, MANIFEST = "checkpoint", "manifest.json"
+CHECKPOINTS, BRANCH, MANIFEST = "checkpoint", "branch", "manifest.json"
 
 Row = dict[str, Any]
 
@@ -69,9 +69,33 @@ class Run:
         recipe and the step decide its content. Whatever goes wrong in between leaves the
         previous one as it was. Raises ValueError where the disk is full.
         """
-        at = self.folder / CHECKPOINTS
+        final = self._save(CHECKPOINTS, step, write)
+        for older in _checkpoints(self.folder):
+            if older != final:
+                shutil.rmtree(older)
+        return final
+
+    def save_branch(self, step: int, write: Callable[[Path], None]) -> Path:
+        """Has `write` fill a folder, which is kept for other runs to start from, as a checkpoint
+        is made. Raises ValueError where the disk is full."""
+        return self._save(BRANCH, step, write)
+
+    def latest_checkpoint(self) -> tuple[int, Path] | None:
+        """Step and folder of the newest checkpoint that is whole, or None."""
+        whole = (path for path in _checkpoints(self.folder) if is_whole(path))
+        return next(((int(path.name), path) for path in whole), None)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Ends the run with a result; a later claim finds it and runs nothing."""
+        self._sync_curve()
+        write_whole(self.folder / RESULT, encoded(result, indent=2) + "\n")
+        self._result = read_result(self.folder / RESULT)
+
+    def _save(self, kind: str, step: int, write: Callable[[Path], None]) -> Path:
+        """A folder below `kind`, named by its step, that is whole or not there."""
+        at = self.folder / kind
         made, final = at / f".{step}", at / str(step)
-        if _is_whole(final):
+        if is_whole(final):
             return final
         try:
             with full_disk_named(self.folder, "the checkpoint before is intact; free some space"):
@@ -84,21 +108,7 @@ class Run:
         finally:
             shutil.rmtree(made, ignore_errors=True)
         sync_folder(at)
-        for older in _checkpoints(self.folder):
-            if older != final:
-                shutil.rmtree(older)
         return final
-
-    def latest_checkpoint(self) -> tuple[int, Path] | None:
-        """Step and folder of the newest checkpoint that is whole, or None."""
-        whole = (path for path in _checkpoints(self.folder) if _is_whole(path))
-        return next(((int(path.name), path) for path in whole), None)
-
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Ends the run with a result; a later claim finds it and runs nothing."""
-        self._sync_curve()
-        write_whole(self.folder / RESULT, encoded(result, indent=2) + "\n")
-        self._result = read_result(self.folder / RESULT)
 
     def _append(self, name: str, line: str) -> None:
         with full_disk_named(self.folder), (self.folder / name).open("a", encoding="utf-8") as file:
@@ -114,8 +124,9 @@ class Run:
     def _remove_leftovers(self) -> None:
         for left in self.folder.glob(".*.tmp"):
             left.unlink()
-        for left in (self.folder / CHECKPOINTS).glob(".*"):
-            shutil.rmtree(left)
+        for kind in (CHECKPOINTS, BRANCH):
+            for left in (self.folder / kind).glob(".*"):
+                shutil.rmtree(left)
 
 
 def read_result(path: Path) -> Row | None:
@@ -181,7 +192,8 @@ def _seal(folder: Path) -> None:
     write_whole(folder / MANIFEST, json.dumps(_described(folder), indent=2))
 
 
-def _is_whole(folder: Path) -> bool:
+def is_whole(folder: Path) -> bool:
+    """Whether a checkpoint's files are those that its manifest lists, to the byte."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         sizes = {name: described[0] for name, described in manifest.items()}
