@@ -53,11 +53,17 @@ class Rows:
         room: int,
     ) -> None:
         parameters = dict(model.named_parameters())
+        self.room = room
         self.segments = [
             _segment(group, {name: parameters[name] for name in names}, room)
             for group, members in enumerate(groups)
-            for names in _parts(members, alone)
+            for names in _parts(members, parameters, alone)
         ]
+
+    @property
+    def device(self) -> torch.device:
+        """Where they lie."""
+        return self.segments[0].values.device
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """A new set of parameters with the rows in front; `cover` says which rows.
@@ -99,9 +105,11 @@ class Rows:
         Row by row: torch sums along a dimension in an order that depends on the number of rows,
         and a trial's norm would on its neighbours.
         """
-        grads = [row for segment in self.segments for row in segment.grads[rows].unbind()]
-        parts = torch.stack(torch._foreach_norm(grads)).view(len(self.segments), -1)
-        return torch.sqrt(sum(part_S.square() for part_S in parts))
+        parts = [
+            torch.stack(torch._foreach_norm(list(segment.grads[rows].unbind())))
+            for segment in self.segments
+        ]
+        return torch.sqrt(torch.stack([part_S.square() for part_S in parts]).sum(dim=0))
 
     def scale_gradients(self, factors_S: Tensor, rows: slice) -> None:
         """Multiply each trial's gradients by a factor of its own."""
@@ -112,9 +120,15 @@ class Rows:
         return ((segment, name) for segment in self.segments for name in segment.columns)
 
 
-def _parts(names: Sequence[str], alone: Collection[str]) -> list[list[str]]:
-    together = [name for name in names if name not in alone]
-    return [[name] for name in names if name in alone] + ([together] if together else [])
+def _parts(
+    names: Sequence[str], parameters: Mapping[str, nn.Parameter], alone: Collection[str]
+) -> list[list[str]]:
+    """Names that share a segment: of one dtype, since a segment is one tensor."""
+    together: dict[torch.dtype, list[str]] = {}
+    for name in names:
+        if name not in alone:
+            together.setdefault(parameters[name].dtype, []).append(name)
+    return [[name] for name in names if name in alone] + list(together.values())
 
 
 def _segment(group: int, parameters: Mapping[str, nn.Parameter], room: int) -> Segment:

@@ -18,6 +18,7 @@ from stepladder.train.interrupt import interruptible
 from stepladder.train.loop import CHECKPOINT_SECONDS, autocast, placed
 from stepladder.train.sitting import Row, Watcher
 from stepladder.train.stacked.program import Program, Threads
+from stepladder.train.stacked.reference import reference_program
 from stepladder.train.stacked.trial import Trial, open_trial
 
 Tell = Callable[[Recipe, Row | Exception], None]  # what came of a run
@@ -104,7 +105,7 @@ class _Stack:
         start = time.monotonic()
         for trial in self.trials:
             trial.set_rates()
-        self.pending.append(self.program.step(self.trials, *self._batches()))
+        self.pending.append(self.program.step(self.trials, self._batches()))
         for trial in self.trials:
             trial.progress.step += 1
         if any(trial.row_is_due for trial in self.trials):
@@ -146,7 +147,7 @@ class _Stack:
         self._settle()
         self.trials.append(opened)
         if self.program is None:
-            self.program = Program(opened, self.room, self.threads)
+            self.program = reference_program(opened, self.room, self.threads)
         self.program.adopt(len(self.trials) - 1, opened)
         self.program.shrink_to(len(self.trials))
 

@@ -1,52 +1,75 @@
 """Optimizer steps of stacked trials: by one rule for all rows, or one trial after another."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stepladder.optim.engine import hyper
 from stepladder.optim.rule import Hyper
 from stepladder.optim.twin import Twin, twin
 from stepladder.train.stacked.rows import Rows, Segment
-from stepladder.train.stacked.trial import Trial
+
+
+class Member(Protocol):
+    """A trial as the program of a stack sees it: its own model and optimizer, over its row."""
+
+    optimizer: Optimizer
+
+    @property
+    def model(self) -> nn.Module:
+        """Its parameters are views of the row."""
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps taken."""
+
+    @property
+    def clip(self) -> float:
+        """The bound of its gradient's norm; infinite where there is none."""
+
+    def on_its_own(self) -> AbstractContextManager[None]:
+        """What goes wrong inside is its failure alone."""
 
 
 class Updates(Protocol):
     """How the trials in the rows of a stack take their steps; their gradients stand there."""
 
-    def adopt(self, row: int, trial: Trial) -> None:
+    def adopt(self, row: int, trial: Member) -> None:
         """Take over the optimizer state of a trial that entered."""
 
-    def step(self, trials: Sequence[Trial], losses_S: Tensor, rows: slice) -> None:
+    def step(self, trials: Sequence[Member], losses_S: Tensor, rows: slice) -> None:
         """Update some rows, which these trials have, at the rates they are set to."""
 
-    def settle(self, trial: Trial) -> None:
+    def settle(self, trial: Member) -> None:
         """Bring a trial's own optimizer up to date, before it is saved."""
 
 
 def choose_updates(rows: Rows, optimizer: Optimizer) -> Updates:
     """One rule for all rows where the optimizer has a twin, else a step a trial."""
     found = twin(optimizer)
-    whole = found is not None and all(_whole(found, segment) for segment in rows.segments)
-    return Shared(rows, found) if found and whole else Separate()
+    one_kind = len({segment.values.dtype for segment in rows.segments}) == 1
+    if found and one_kind and all(_whole(found, segment) for segment in rows.segments):
+        return Shared(rows, found)
+    return Separate()
 
 
 class Separate:
     """Every trial's own optimizer, over its row."""
 
-    def adopt(self, row: int, trial: Trial) -> None:
+    def adopt(self, row: int, trial: Member) -> None:
         """Nothing: the optimizer updates views of the row, with a state of its own."""
 
-    def step(self, trials: Sequence[Trial], losses_S: Tensor, rows: slice) -> None:
+    def step(self, trials: Sequence[Member], losses_S: Tensor, rows: slice) -> None:
         """As alone, one after another."""
         for trial, loss in zip(trials, losses_S, strict=True):
             with trial.on_its_own():
                 trial.optimizer.step(lambda loss=loss: loss)  # type: ignore[misc]
 
-    def settle(self, trial: Trial) -> None:
+    def settle(self, trial: Member) -> None:
         """Nothing."""
 
 
@@ -61,7 +84,7 @@ class Shared:
         ]
 
     @torch.no_grad()
-    def adopt(self, row: int, trial: Trial) -> None:
+    def adopt(self, row: int, trial: Member) -> None:
         """Copy the state, or its initial value, into the row; the optimizer's own is a view."""
         parameters = dict(trial.model.named_parameters())
         for segment, matrices in zip(self.rows.segments, self.states, strict=True):
@@ -77,7 +100,7 @@ class Shared:
                     own[theirs] = place
 
     @torch.no_grad()
-    def step(self, trials: Sequence[Trial], losses_S: Tensor, rows: slice) -> None:
+    def step(self, trials: Sequence[Member], losses_S: Tensor, rows: slice) -> None:
         """A few kernels for all trials."""
         like = self.rows.segments[0].values
         by_group = _by_group([self._hypers(trial) for trial in trials], like)
@@ -86,15 +109,15 @@ class Shared:
             values, grads = segment.values[rows], segment.grads[rows]
             self.twin.rule.update(values, grads, state, by_group[segment.group])
 
-    def settle(self, trial: Trial) -> None:
+    def settle(self, trial: Member) -> None:
         """The stack counts the steps; here they are written into the optimizer's own counters."""
         for state in trial.optimizer.state.values():
             if "step" in state:
-                state["step"].fill_(trial.progress.step)
+                state["step"].fill_(trial.steps_done)
 
-    def _hypers(self, trial: Trial) -> list[Hyper]:
+    def _hypers(self, trial: Member) -> list[Hyper]:
         """What the rule is told of each group of a trial; its counters live in the groups."""
-        rule, step = self.twin.rule, trial.progress.step + 1
+        rule, step = self.twin.rule, trial.steps_done + 1
         return [
             hyper(rule, self.twin.settings(group), step, rule.scalars(group))
             for group in trial.optimizer.param_groups
