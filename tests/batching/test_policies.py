@@ -19,23 +19,27 @@ RAMPS = {"linear-ramp": {"start": 8, "end": 64}, "doubling": {"start": 8, "end":
 
 def test_norm_test_is_the_papers_formula():
     needed = G.var(axis=0, ddof=1).sum() / (0.3**2 * SQUARE)
-    assert policy("norm-test", eta=0.3).needed(STATISTICS) == pytest.approx(needed, rel=1e-9)
+    assert policy("norm-test", eta=0.3, largest=99).needed(STATISTICS) == pytest.approx(
+        needed, rel=1e-9
+    )
 
 
 def test_inner_product_test_is_the_papers_formula():
     inner = (G @ MEAN).var(ddof=1) / (0.5**2 * SQUARE**2)
-    test = policy("inner-product-test", theta=0.5)
+    test = policy("inner-product-test", theta=0.5, largest=99)
     assert test.needed(STATISTICS) == pytest.approx(inner, rel=1e-9)
     ortho = G - np.outer(G @ MEAN, MEAN) / SQUARE
     augmented = ortho.var(axis=0, ddof=1).sum() / (0.2**2 * SQUARE)
-    test = policy("inner-product-test", theta=50.0, nu=0.2)
+    test = policy("inner-product-test", theta=50.0, nu=0.2, largest=99)
     assert test.needed(STATISTICS) == pytest.approx(augmented, rel=1e-6)
 
 
 def test_coordinate_test_is_the_worst_coordinate():
     ratio = G.var(axis=0, ddof=1) / MEAN**2 / 0.25
-    assert policy("coordinate-norm-test", eta=0.5).needed(STATISTICS) == pytest.approx(ratio.max())
-    most = policy("coordinate-norm-test", eta=0.5, share=0.5).needed(STATISTICS)
+    assert policy("coordinate-norm-test", eta=0.5, largest=99).needed(STATISTICS) == pytest.approx(
+        ratio.max()
+    )
+    most = policy("coordinate-norm-test", eta=0.5, share=0.5, largest=99).needed(STATISTICS)
     assert np.mean(ratio <= most) >= 0.5
     assert most < ratio.max()
 
@@ -92,15 +96,19 @@ def test_ramps_stay_in_bounds_and_divide(name, progress, granularity):
     ("call", "message"),
     [
         (lambda: policy("linear", start=1), "is a conversion, not a policy"),
-        (lambda: policy("norm-test", eta=0.0), "eta must be positive"),
+        (lambda: policy("norm-test", eta=0.0, largest=9), "eta must be positive"),
+        (lambda: policy("norm-test", eta=0.2), "needs the setting 'largest'"),
+        (lambda: policy("norm-test", larges=9), "no setting 'larges', did you mean 'largest'"),
         (lambda: policy("norm-test", granularity=3, largest=256), "multiple of granularity"),
         (lambda: policy("linear-ramp", start=10, end=64, granularity=8), "start 10 must be"),
         (
-            lambda: policy("norm-test").next_batch(8, progress=0, statistics=None),
+            lambda: policy("norm-test", largest=9).next_batch(8, progress=0, statistics=None),
             "two or more shards",
         ),
         (
-            lambda: policy("coordinate-norm-test").needed(GradientStatistics.from_gram(G @ G.T, 1)),
+            lambda: policy("coordinate-norm-test", largest=9).needed(
+                GradientStatistics.from_gram(G @ G.T, 1)
+            ),
             "from_shards",
         ),
         (

@@ -5,7 +5,8 @@ Three kinds of members share the registry, each with its own seam:
 - conversions: what the other hyperparameters become when the batch is k times larger;
       convert("sde", settings, 4)
 - policies: the next batch, from progress and the gradient's statistics;
-      policy("norm-test", eta=0.2).next_batch(64, progress=0.1, statistics=...)
+      policy("norm-test", eta=0.2, largest=512).next_batch(64, progress=0.1, statistics=...)
+  a recipe names one by `batching.name`, counted in batches of its own;
 - measurements: plain functions and classes (`noise_scale`, `critical`, `laws`), with a card.
 
 A batch is counted in whatever unit the caller uses throughout (sequences or tokens). No torch,
@@ -14,11 +15,12 @@ except inside `probe`.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any, ClassVar, Literal, Protocol
 
 from stepladder.batching.statistics import GradientStatistics
 from stepladder.card import Card, Registry
+from stepladder.names import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,15 @@ class Conversion(Protocol):
     def __call__(self, settings: Settings, k: float, /, **options: Any) -> dict[str, float]: ...
 
 
+# What a policy must be shown of every step's gradients: nothing, the inner products of equal
+# shards, or the shards' gradients by coordinate.
+Measures = Literal["nothing", "shards", "coordinates"]
+
+
 class Policy(Protocol):
-    """The seam of policies: the batch of the next step."""
+    """The seam of policies: the batch of the next step. It is a value and remembers nothing."""
+
+    measures: ClassVar[Measures]
 
     def next_batch(
         self, batch: int, *, progress: float, statistics: GradientStatistics | None
@@ -110,7 +119,15 @@ def policy(name: str, **options: Any) -> Policy:
     Raises:
         ValueError: no policy of that name, or options it refuses.
     """
-    made: Policy = _of_kind("policy", name)(**options)
+    kind = _of_kind("policy", name)
+    known = {f.name: f for f in fields(kind)}
+    for key in options.keys() - known.keys():
+        near = did_you_mean(key, known)
+        raise ValueError(f"{name!r} has no setting {key!r}{near}; it has {', '.join(known)}")
+    for key, field in known.items():
+        if field.default is MISSING and key not in options:
+            raise ValueError(f"{name!r} needs the setting {key!r}")
+    made: Policy = kind(**options)
     return made
 
 

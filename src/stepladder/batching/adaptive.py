@@ -1,10 +1,11 @@
 """AdAdaGrad: the batch grows when the gradient's variance fails a test."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from stepladder.batching import register_policy, round_up
+from stepladder.batching import Measures, register_policy, round_up
 from stepladder.batching.statistics import GradientStatistics
 from stepladder.card import Card
 
@@ -35,12 +36,13 @@ class _Test:
     """Grows the batch to what the test needs; never shrinks it.
 
     Attributes:
-        granularity: batches are multiples of it.
         largest: no batch is larger.
+        granularity: batches are multiples of it.
     """
 
+    measures: ClassVar[Measures] = "shards"
+    largest: int
     granularity: int = 1
-    largest: int = 2**30
 
     def __post_init__(self) -> None:
         if self.granularity < 1 or self.largest % self.granularity:
@@ -101,6 +103,7 @@ class InnerProductTest(_Test):
 class CoordinateNormTest(_Test):
     """Var(g_ij) / B <= eta^2 g_j^2 for (a share of) every coordinate j."""
 
+    measures: ClassVar[Measures] = "coordinates"
     eta: float = 0.2
     share: float = 1.0
 

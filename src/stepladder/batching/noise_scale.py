@@ -1,6 +1,7 @@
 """The gradient noise scale, measured while training, with an interval."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,8 +49,13 @@ class NoiseScaleMeter:
         2.0
     """
 
-    def __init__(self) -> None:
-        self._steps: list[tuple[float, float]] = []
+    def __init__(self, steps: Iterable[tuple[float, float]] = ()) -> None:
+        self._steps = [(float(trace), float(square)) for trace, square in steps]
+
+    @property
+    def steps(self) -> list[tuple[float, float]]:
+        """What it holds, to go on from: (trace, squared norm) of every step."""
+        return list(self._steps)
 
     def add(self, *, small_square: float, big_square: float, small: float, big: float) -> None:
         """One step: squared norms of the gradients of a small batch and of a big one that holds it.

@@ -1,4 +1,4 @@
-"""Reads shard norms off a step that accumulates micro-batches, for the noise scale."""
+"""Reads shards' gradients off a step that accumulates micro-batches: the noise scale, the tests."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -71,13 +71,79 @@ class AccumulationProbe:
         self._squares, self._before, self._seen = [], None, 0
 
 
+class ShardProbe:
+    """The gradients of equal shards of a step, read off as they add up; for the batch tests.
+
+    Call `after_backward` after every micro-batch; as many in a row make a shard as `shards` says.
+    Holds a copy of the gradients for every shard, and leaves the gradients as they are.
+
+    Args:
+        parameters: those whose gradients are measured.
+        shards: at least two.
+        micro_batches: of the step, a multiple of the shards; their losses are divided by it.
+        micro_size: samples (or tokens) in a micro-batch.
+
+    Raises:
+        ValueError: fewer than two shards.
+    """
+
+    def __init__(
+        self, parameters: "Sequence[Tensor]", *, shards: int, micro_batches: int, micro_size: float
+    ) -> None:
+        if shards < 2:
+            raise ValueError("the gradient's variance needs at least two shards of a step")
+        self._parameters = list(parameters)
+        self._shards, self._each = shards, micro_batches // shards
+        self._size = micro_size * self._each
+        self._sums: list[list[Tensor]] = []  # gradients as they stood after each shard
+        self._seen = 0
+
+    def after_backward(self) -> None:
+        """Keep what the gradients add up to, where a shard is complete."""
+        self._seen += 1
+        if self._seen % self._each == 0:
+            self._sums.append([p.grad.detach().clone() for p in self._used()])
+
+    def statistics(self, *, coordinates: bool = False) -> GradientStatistics:
+        """What the step's shards say (fetches from the device).
+
+        Args:
+            coordinates: by coordinate as well, for the coordinate-wise test.
+
+        Raises:
+            ValueError: gradients that are not finite.
+        """
+        shards = [
+            [self._shards * difference for difference in _difference(now, before)]
+            for now, before in zip(self._sums[1:], self._sums, strict=False)
+        ]
+        shards.insert(0, [self._shards * whole for whole in self._sums[0]])
+        if not coordinates:
+            return shard_statistics(shards, self._size)
+        import torch
+
+        flat = torch.stack([torch.cat([g.flatten() for g in shard]) for shard in shards])
+        return GradientStatistics.from_shards(flat.double().cpu().numpy(), self._size)
+
+    def _used(self) -> "list[Tensor]":
+        return [p for p in self._parameters if p.grad is not None]
+
+
 def shard_statistics(shards: "Sequence[Sequence[Tensor]]", shard_size: float) -> GradientStatistics:
     """Statistics from the gradients of every shard (a list of tensors each), for the batch tests.
 
     Holds nothing but the Gram matrix; the shards themselves must all be there.
+
+    Raises:
+        ValueError: gradients that are not finite.
     """
-    gram = [[float(_inner(a, b)) for b in shards] for a in shards]
-    return GradientStatistics.from_gram(gram, shard_size)
+    import torch
+
+    gram: Tensor = torch.zeros(())
+    for parts in zip(*shards, strict=True):
+        rows = torch.stack([part.detach().flatten() for part in parts]).double()
+        gram = gram.to(rows.device) + rows @ rows.mT
+    return GradientStatistics.from_gram(gram.cpu().numpy(), shard_size)
 
 
 def _difference(left: "list[Tensor]", right: "list[Tensor]") -> "list[Tensor]":

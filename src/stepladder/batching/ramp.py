@@ -1,8 +1,9 @@
 """Batch ramps: the batch as a function of progress."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from stepladder.batching import register_policy, round_up
+from stepladder.batching import Measures, register_policy, round_up
 from stepladder.batching.statistics import GradientStatistics
 from stepladder.card import Card
 
@@ -24,8 +25,11 @@ DOUBLING = Card(
 
 @dataclass(frozen=True, kw_only=True)
 class _Ramp:
-    start: int
+    """A batch that depends on progress alone."""
+
+    measures: ClassVar[Measures] = "nothing"
     end: int
+    start: int = 1
     granularity: int = 1
 
     def __post_init__(self) -> None:
