@@ -37,7 +37,16 @@ def shape_of(recipe: Recipe) -> Hashable:
 
 def room_for(recipe: Recipe, trials: int, execution: Execution) -> int:
     """How many of some trials of one shape to train at a time: rounds of equal size that fit."""
-    most = max(1, int(MEMORY_SHARE * execution.memory / _bytes(recipe)))
+    return fitting(_bytes(recipe), trials, execution)
+
+
+def fitting(bytes_each: float, trials: int, execution: Execution) -> int:
+    """How many of some trials to train at a time: rounds of equal size that fit.
+
+    Args:
+        bytes_each: memory of one trial in a stack.
+    """
+    most = max(1, int(MEMORY_SHARE * execution.memory / bytes_each))
     if execution.device.type == "cpu":
         most = min(most, CPU_ROOM * execution.threads)
     return ceil(trials / ceil(trials / most))
