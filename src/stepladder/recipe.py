@@ -135,7 +135,11 @@ class Optimizer(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(_Section):
-    """Learning rate over the run: `warmup` is a fraction of it, `params` the schedule's own."""
+    """Learning rate over the run; `params` are the schedule's own.
+
+    `warmup`, and what of `params` is a length, is a fraction of the run up to 1, and tokens above:
+    runs of different lengths have a trunk in common where the lengths at its start are in tokens.
+    """
 
     name: str = "linear"
     warmup: float = 0.1
@@ -143,8 +147,18 @@ class Schedule(_Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.warmup <= 1:
-            raise ValueError(f"schedule.warmup must lie in [0, 1], not {self.warmup}")
+        _not_negative(self, "warmup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching(_Section):
+    """How the batch grows over the run: `params` are the policy's own, in the recipe's batches.
+
+    So `end = 4` is four times `batch`, at every scale. Empty: the batch stays as it is.
+    """
+
+    name: str = ""
+    params: Mapping[str, Setting] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +175,8 @@ class Data(_Section):
 class Recipe(_Section):
     """Everything that decides the result of one training run.
 
-    tokens: training tokens of the run. batch: tokens in one optimizer step.
-    accumulate: micro-batches that one step is split into.
+    tokens: training tokens of the run. batch: tokens in one optimizer step, the first where
+    `batching` lets it grow. accumulate: micro-batches that one batch is split into.
     validation: tokens of the fixed validation set. evaluations: evenly spaced measurements on it.
     """
 
@@ -179,6 +193,7 @@ class Recipe(_Section):
     evaluations: int = 10
     seed: int = 0
     levers: tuple[str, ...] = ()
+    batching: Batching = field(default_factory=Batching, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -191,10 +206,19 @@ class Recipe(_Section):
             )
         if self.tokens < self.batch:
             raise ValueError(f"tokens ({self.tokens}) must be at least one batch ({self.batch})")
+        self._require_warmup()
         if self.levers:
             raise ValueError(
                 f"there is no lever named {self.levers[0]!r}: optimizers and schedules are "
                 "chosen by optimizer.name and schedule.name"
+            )
+
+    def _require_warmup(self) -> None:
+        warmup = self.schedule.warmup
+        if warmup > 1 and not self.batch <= warmup <= self.tokens:
+            raise ValueError(
+                f"schedule.warmup ({warmup:g}) is a fraction of the run up to 1, and tokens above: "
+                f"at least a batch ({self.batch}), at most the run ({self.tokens})"
             )
 
     def _nearest_batch(self) -> int:
@@ -203,7 +227,8 @@ class Recipe(_Section):
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of the run; tokens are rounded down to whole batches."""
+        """Batches of the run, and its optimizer steps where the batch does not grow; tokens are
+        rounded down to whole batches."""
         return self.tokens // self.batch
 
     @property
@@ -295,9 +320,11 @@ def _written(value: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for f in fields(value):
         item = getattr(value, f.name)
+        if f.metadata.get("later") and item == _default(f):
+            continue
         if is_dataclass(item):
             out[f.name] = _written(item)
-        elif not f.metadata.get("later") or item != _default(f):
+        else:
             out[f.name] = dict(item) if isinstance(item, Mapping) else item
     return out
 

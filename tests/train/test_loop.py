@@ -16,7 +16,7 @@ from stepladder.recipe import Model, Optimizer, Recipe, Schedule
 from stepladder.store import Store
 from stepladder.train import Execution, train
 from stepladder.train.evaluate import evaluate
-from stepladder.train.sitting import ROWS, evaluation_steps, rate_factor
+from stepladder.train.timeline import ROWS, evaluation_steps, rate_factor
 
 from . import reference
 from .conftest import HERE, TINY, curve

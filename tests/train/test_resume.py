@@ -75,7 +75,7 @@ def what_remains(store: Store, recipe: Recipe) -> tuple[bytes, Row, bytes]:
     """Everything that must not depend on how the run came about."""
     folder = store.folder(recipe.key)
     result = json.loads((folder / "result.json").read_text())
-    for name in ("seconds", "started"):
+    for name in ("seconds", "paid_seconds", "started"):
         del result[name]
     weights = folder / "checkpoint" / str(result["steps"]) / "weights.safetensors"
     return curve_file(store, recipe).read_bytes(), result, weights.read_bytes()

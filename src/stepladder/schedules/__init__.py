@@ -4,13 +4,15 @@
 
 A schedule gives the multiplier of the peak rate at a progress between 0 (the run's start) and 1
 (its horizon). Its shape is a plain function; the linear warmup, the checks of range and of
-parameter names are common to all and stand here. What a unit of progress is (steps or tokens) is
-the caller's business; `midpoint` is the convention of the training loop.
+parameter names are common to all and stand here. `Schedule.at` is the convention of the training
+loop: the middle of each step, lengths in fractions of the run or in tokens.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
 from typing import Any, Protocol, cast
 
 from stepladder.card import Card, Registry
@@ -28,13 +30,25 @@ class Shape(Protocol):
 
 
 class Controller(Protocol):
-    """The seam of schedules that react to training: a value whose `update` gives the next one."""
+    """The seam of schedules that react to training: a value whose `update` gives the next one.
+
+    `over` names the schedule that the factor multiplies. `inner` is the product of a gradient with
+    the step before, reversed: above 0 where the loss still falls in the direction of that step. In
+    the training loop it is the cosine.
+    """
 
     @property
     def factor(self) -> float: ...
 
+    @property
+    def over(self) -> str: ...
+
     def update(self, inner: float, /) -> "Controller": ...
 
+
+# Own parameters of these names are lengths, where they are numbers: fractions of the run up to 1,
+# tokens above, as the warmup is.
+LENGTHS = ("cooldown", "decay")
 
 REGISTRY: Registry[Callable[..., Any]] = Registry("stepladder.schedules")
 CONTROLLERS: set[str] = set()
@@ -73,18 +87,53 @@ class Schedule:
         if progress >= warmup:
             return float(self.shape(progress, warmup, **params))
         peak = float(self.shape(warmup, warmup, **params))
-        return peak * (warmup_from + (1.0 - warmup_from) * progress / warmup)
+        # The quotient first: of fractions it is exact (see `at`).
+        return peak * (warmup_from + (1.0 - warmup_from) * (progress / warmup))
+
+    def at(
+        self,
+        step: int,
+        steps: int,
+        batch: int,
+        /,
+        *,
+        taken: int = 1,
+        warmup: float = 0.0,
+        **params: Any,
+    ) -> float:
+        """The multiplier of the peak rate at a step, from 0: in its middle (`midpoint`).
+
+        With a length in tokens, progress and lengths are exact fractions. The quotients that shapes
+        are made of then do not depend on the horizon, to the bit, where the formula does not: runs
+        of different lengths have equal rates for as long as they share a trunk.
+
+        Args:
+            steps, batch: of the run; a batch in tokens. taken: steps that are taken as one.
+            warmup, params: as for `factor`, but lengths above 1 are tokens (`LENGTHS`).
+
+        Raises:
+            ValueError: as `factor`; a step outside the horizon.
+        """
+        given = {"warmup": warmup, **{name: params[name] for name in LENGTHS if name in params}}
+        tokens = {name: value for name, value in given.items() if _is_in_tokens(value)}
+        if not tokens:
+            return self.factor(midpoint(step, steps, taken), warmup=warmup, **params)
+        _require_within(step, steps, taken)
+        exact: dict[str, Any] = {
+            name: Fraction(value) / (steps * batch) for name, value in tokens.items()
+        }
+        progress: Any = Fraction(2 * step + taken, 2 * steps)
+        return self.factor(progress, **{"warmup": warmup, **params, **exact})
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The shape's own parameters with their defaults (`inspect.Parameter.empty`: required)."""
-        own = inspect.signature(self.shape).parameters.values()
-        return {p.name: p.default for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        return dict(_parameters(self.shape))
 
     def _check(
         self, progress: float, warmup: float, warmup_from: float, params: dict[str, Any]
     ) -> None:
-        name = self.card.name
+        name, own = self.card.name, _parameters(self.shape)
         if not 0.0 <= progress <= 1.0:
             raise ValueError(
                 f"schedule {name!r} was asked for progress {progress!r}, outside [0, 1]: "
@@ -93,17 +142,17 @@ class Schedule:
         for label, value in (("warmup", warmup), ("warmup_from", warmup_from)):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"schedule {name!r}: {label} is a fraction in [0, 1]: {value!r}")
-        for key in params.keys() - self.parameters.keys():
-            near = did_you_mean(key, self.parameters)
+        for key in params.keys() - own.keys():
+            near = did_you_mean(key, own)
             raise ValueError(
-                f"schedule {name!r} has no parameter {key!r}{near}; "
-                f"it has {sorted(self.parameters) or 'none'}"
+                f"schedule {name!r} has no parameter {key!r}{near}; it has {sorted(own) or 'none'}"
             )
-        for key, default in self.parameters.items():
+        for key, default in own.items():
             if default is inspect.Parameter.empty and key not in params:
                 raise ValueError(f"schedule {name!r} needs the parameter {key!r}")
 
 
+@cache
 def get(name: str) -> Schedule:
     """The schedule of that name.
 
@@ -121,24 +170,51 @@ def controller(name: str, **params: Any) -> Controller:
     """A schedule that reacts to training, at its start.
 
     Raises:
-        ValueError: there is none of that name among the controllers.
+        ValueError: there is none of that name among the controllers, or it has no such parameter.
     """
     made = REGISTRY[name]
     if name not in CONTROLLERS:
         raise ValueError(f"{name!r} is a function of progress; use stepladder.schedules.get")
+    known = inspect.signature(made).parameters
+    for key in params.keys() - known.keys():
+        near = did_you_mean(key, known)
+        raise ValueError(f"schedule {name!r} has no parameter {key!r}{near}; it has {list(known)}")
     return cast(Controller, made(**params))
 
 
-def midpoint(step: int, steps: int) -> float:
+def reacting(name: str, params: Mapping[str, Any]) -> Controller | None:
+    """A schedule's controller at its start; None for one that progress alone decides.
+
+    Raises:
+        ValueError: no schedule of that name, or parameters that a controller refuses.
+    """
+    REGISTRY.card(name)
+    return controller(name, **params) if name in CONTROLLERS else None
+
+
+def timed(name: str, params: Mapping[str, Any]) -> tuple[Schedule, dict[str, Any]]:
+    """The part of a schedule that progress decides, with its parameters: the schedule itself, or
+    what a controller multiplies.
+
+    Raises:
+        ValueError: as `get` and `controller`.
+    """
+    made = reacting(name, params)
+    return (get(made.over), {}) if made else (get(name), dict(params))
+
+
+def midpoint(step: int, steps: int, taken: int = 1) -> float:
     """Progress of step `step` (from 0) of `steps`: its middle, so that neither the first step
     of a warmup nor the last of a decay to zero is spent at rate zero.
+
+    Args:
+        taken: of the steps, that are taken as one.
 
     Raises:
         ValueError: a step outside the horizon.
     """
-    if not 0 <= step < steps:
-        raise ValueError(f"step {step} is outside the horizon of {steps} steps; lengthen it")
-    return (step + 0.5) / steps
+    _require_within(step, steps, taken)
+    return (step + taken / 2) / steps
 
 
 def rebase(progress: float, start: float, end: float = 1.0) -> float:
@@ -146,3 +222,19 @@ def rebase(progress: float, start: float, end: float = 1.0) -> float:
     if end <= start:
         return 1.0
     return min(1.0, max(0.0, (progress - start) / (end - start)))
+
+
+@cache
+def _parameters(shape: Callable[..., float]) -> dict[str, Any]:
+    """Read once: rates are asked for at every step, and a signature takes longer than a rate."""
+    own = inspect.signature(shape).parameters.values()
+    return {p.name: p.default for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _is_in_tokens(length: Any) -> bool:
+    return isinstance(length, int | float) and length > 1
+
+
+def _require_within(step: int, steps: int, taken: int) -> None:
+    if not 0 <= step <= steps - taken:
+        raise ValueError(f"step {step} is outside the horizon of {steps} steps; lengthen it")

@@ -26,12 +26,18 @@ class Progress:
     """Where a run stands.
 
     Attributes:
-        step: optimizer steps done; data is read by step, so this is its position too.
+        step: optimizer steps done.
         losses, norms: training loss and gradient norm of the steps since the last row.
         seconds: time spent on training steps, over all sittings.
         started: when the first sitting began, ISO 8601 in UTC.
         compiled: whether the run uses torch.compile; kept on resuming, for the same bits.
         diverged: whether the run is over for good, at this step.
+        extra: batches of the recipe's size beyond one a step, taken where the batch grew.
+        batches: of that size in the coming step.
+        rate: what a controller multiplies the rate by.
+        noise: of the steps since the last measurement, (trace, squared norm) of the noise scale.
+        trunk: the run that paid for the first `trunk_step` steps, in `trunk_seconds`; empty where
+            this one did.
     """
 
     step: int = 0
@@ -41,6 +47,18 @@ class Progress:
     started: str = ""
     compiled: bool = False
     diverged: bool = False
+    extra: int = 0
+    batches: int = 1
+    rate: float = 1.0
+    noise: list[tuple[float, float]] = field(default_factory=list)
+    trunk: str = ""
+    trunk_step: int = 0
+    trunk_seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Batches of the recipe's size that were trained on: the position in the data."""
+        return self.step + self.extra
 
 
 def write_checkpoint(

@@ -10,7 +10,7 @@ on on any number of them, and the reverse.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from stepladder import optim
+from stepladder.branches import Branch
 from stepladder.data import Dataset
 from stepladder.execute.launched import is_first
 from stepladder.models.build import build
@@ -168,6 +169,15 @@ class ShardedSession(Session):
         for group in groups:
             group["params"] = [of[id(p)] for p in group["params"]]
         return model, plan, optimizer_over(self.recipe, groups)
+
+    @property
+    def branch_is_due(self) -> bool:
+        """Never: shares would have to be gathered once more. Such a run starts from no other's
+        trunk either."""
+        return False
+
+    def _branches(self) -> Iterable[Branch]:
+        return ()
 
     def _read_checkpoint(self, folder: Path) -> Progress:
         whole = Transformer(self.recipe.model)

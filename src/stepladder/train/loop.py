@@ -7,10 +7,12 @@ dataset's batch, a run directory's files.
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from stepladder import optim
 from stepladder.allocator import keep_freed_memory
@@ -18,13 +20,16 @@ from stepladder.data import Dataset
 from stepladder.recipe import Recipe
 from stepladder.run_directory import Run
 from stepladder.store import Store
+from stepladder.train.checkpoint import Progress
 from stepladder.train.evaluate import Evaluation, evaluate
 from stepladder.train.execution import Execution, choose_execution
+from stepladder.train.feedback import Batches, Hindsight, controller_of, note_noise
 from stepladder.train.interrupt import interruptible
 from stepladder.train.preflight import preflight
 from stepladder.train.sitting import Row, Silent, Sitting, Watcher
 
 CHECKPOINT_SECONDS = 60.0
+MOVED = "moved.safetensors"  # in a checkpoint: the last step, where a controller looks back at it
 
 
 def train(
@@ -74,10 +79,14 @@ class Session(Sitting):
     def __init__(
         self, recipe: Recipe, run: Run, dataset: Dataset, execution: Execution, watch: Watcher
     ) -> None:
+        self.hindsight: Hindsight | None = None
         super().__init__(recipe, run, execution, watch)
         self.dataset = dataset
         self.loss = self._loss_function()
-        self.pending: list[tuple[Tensor, Tensor]] = []
+        self.batches = Batches(recipe, self.model.parameters())
+        if self.progress.step == 0:
+            self.progress.batches = self.batches.first()
+        self.pending: list[tuple[Tensor, Tensor, Tensor, int]] = []
         inputs, targets = dataset.validation(recipe.model.context, recipe.validation)
         self.validation = inputs.to(execution.device), targets.to(execution.device)
 
@@ -102,6 +111,28 @@ class Session(Sitting):
         self._settle()
         super().save()
 
+    def keep_branch(self) -> None:
+        """Keep the state at the end of the trunk."""
+        self._settle()
+        super().keep_branch()
+
+    def _resumed(self) -> Progress:
+        if controller_of(self.recipe):
+            self.hindsight = Hindsight(self.model.parameters())
+        return super()._resumed()
+
+    def _read_checkpoint(self, folder: Path) -> Progress:
+        if self.hindsight and (folder / MOVED).exists():
+            moved = load_file(folder / MOVED, device=str(self.execution.device))
+            self.hindsight.moved = [moved[name] for name, _ in self.model.named_parameters()]
+        return super()._read_checkpoint(folder)
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        super()._write_checkpoint(folder)
+        if self.hindsight and self.hindsight.moved:
+            names = [name for name, _ in self.model.named_parameters()]
+            save_file(dict(zip(names, self.hindsight.moved, strict=True)), folder / MOVED)
+
     def _loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
         if not self.progress.compiled:
             return self.model.loss
@@ -111,51 +142,85 @@ class Session(Sitting):
     def _advance(self) -> None:
         """One step, and whatever is due after it."""
         start = time.monotonic()
-        self.pending.append(self._step())
-        self.progress.step += 1
-        if self.row_is_due:
+        progress = self.progress
+        self.taken = progress.batches
+        self.pending.append((*self._step(), self.taken))
+        progress.step += 1
+        progress.extra += self.taken - 1
+        progress.batches = self.batches.next(self.taken, progress.done)
+        if self.row_is_due or self.evaluation_is_due:
             self._settle()
-        self.progress.seconds += time.monotonic() - start
+        progress.seconds += time.monotonic() - start
         if self.row_is_due:
             self.write_row()
         if self.evaluation_is_due:
             self.write_evaluation(self._evaluate())
-        self.watch.step(self.progress.step)
+        if self.branch_is_due:
+            self.keep_branch()
+        self.watch.step(progress.done)
 
-    def _step(self) -> tuple[Tensor, Tensor]:
-        self.set_rates()
-        loss = self._backward()
+    def _step(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, and gradient norms of the whole batch and of its first micro-batch."""
+        loss, first = self._backward()
         # An infinite bound measures the norm and leaves the gradients alone.
         norm = self._clip(self.recipe.optimizer.clip or math.inf)
+        if self.hindsight:
+            self._control(self.hindsight)
+        self.set_rates()
         self.optimizer.step(lambda: loss)  # type: ignore[arg-type, return-value]
+        if self.hindsight:
+            self.hindsight.after()
         self.model.zero_grad(set_to_none=True)
-        return loss, norm
+        return loss, norm, first
+
+    def _control(self, hindsight: Hindsight) -> None:
+        """Let the controller see how the last step fared, before the next is taken."""
+        controller = controller_of(self.recipe, self.progress.rate)
+        agreement = hindsight.agreement()
+        if controller and agreement is not None:
+            self.progress.rate = controller.update(agreement).factor
+        hindsight.before()
 
     def _clip(self, bound: float) -> Tensor:
         """Bounds the norm of all gradients together, and gives what it was."""
         return clip_grad_norm_(self.model.parameters(), bound)
 
-    def _backward(self) -> Tensor:
+    def _norm(self) -> Tensor:
+        """The norm of all gradients together, as they stand."""
+        return get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+
+    def _backward(self) -> tuple[Tensor, Tensor]:
+        """The mean loss, and the norm of the first micro-batch's gradient (0 where it is all)."""
         total = torch.zeros((), device=self.execution.device)
-        for x_BT, y_BT in self._micro_batches():
+        first, parts = total, self.taken * self.recipe.accumulate
+        self.batches.watch(self.taken)
+        for i, (x_BT, y_BT) in enumerate(self._micro_batches()):
             with autocast(self.recipe, self.execution):
-                loss = self.loss(x_BT, y_BT) / self.recipe.accumulate
+                loss = self.loss(x_BT, y_BT) / parts
             loss.backward()
             total = total + loss.detach()  # of the loss's own precision
-        return total
+            if i == 0 and parts > 1:
+                first = self._norm() * parts
+            self.batches.after_backward()
+        return total, first
 
     def _micro_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        parts = self.recipe.accumulate
+        for batch in range(self.progress.done, self.progress.done + self.taken):
+            x_BT, y_BT = self._batch(batch)
+            for x, y in zip(x_BT.chunk(parts), y_BT.chunk(parts), strict=True):
+                x, y = self._share(x, y)
+                yield placed(x, self.execution), placed(y, self.execution)
+
+    def _batch(self, index: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets [B, T] of one of the recipe's batches."""
         context = self.recipe.model.context
-        x_BT, y_BT = self.dataset.batch(
-            self.progress.step,
+        return self.dataset.batch(
+            index,
             batch_sequences=self.recipe.batch // context,
             context=context,
             seed=self.recipe.seed,
         )
-        parts = self.recipe.accumulate
-        for x, y in zip(x_BT.chunk(parts), y_BT.chunk(parts), strict=True):
-            x, y = self._share(x, y)
-            yield placed(x, self.execution), placed(y, self.execution)
 
     def _share(self, x_BT: Tensor, y_BT: Tensor) -> tuple[Tensor, Tensor]:
         """What of a micro-batch is this process's to do."""
@@ -176,8 +241,10 @@ class Session(Sitting):
     def _settle(self) -> None:
         """Read losses and norms back from the device; waits for it, so it is done seldom."""
         if self.pending:
-            losses, norms = map(torch.stack, zip(*self.pending, strict=True))
-            self.note(self._mean(losses).tolist(), norms.tolist())
+            losses, norms, firsts, taken = zip(*self.pending, strict=True)
+            measured, small = torch.stack(norms).tolist(), torch.stack(firsts).tolist()
+            self.note(self._mean(torch.stack(losses)).tolist(), measured)
+            note_noise(self.progress, self.recipe, zip(small, measured, taken, strict=True))
             self.pending = []
 
 

@@ -2,14 +2,15 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from stepladder import schedules
 from stepladder.cost import cost
 from stepladder.data import Dataset
 from stepladder.optim import card
 from stepladder.recipe import Recipe
 from stepladder.train.execution import Execution
+from stepladder.train.feedback import policy_of
+from stepladder.train.timeline import rate_factor
+from stepladder.train.trunk import trunk_steps
 
 
 def preflight(
@@ -22,17 +23,15 @@ def preflight(
     """
     _check_data(recipe, dataset)
     card(recipe.optimizer.name)
+    policy_of(recipe)
     _check_schedule(recipe)
     _check_memory(recipe, execution, processes)
     _check_disk(recipe, root)
 
 
 def _check_schedule(recipe: Recipe) -> None:
-    given, own = recipe.schedule, dict[str, Any](recipe.schedule.params)
-    schedule = schedules.get(given.name)
-    for progress in (0.0, 1.0):
-        schedule.factor(progress, warmup=given.warmup, **own)
-    if schedule.factor(given.warmup, warmup=given.warmup, **own) == 0:
+    given, last = recipe.schedule, recipe.steps - 1
+    if max(rate_factor(recipe, step) for step in (0, last // 2, last)) == 0:
         raise ValueError(
             f"schedule.warmup = {given.warmup} leaves {given.name!r} a rate of 0 all along: "
             "lower it"
@@ -65,13 +64,15 @@ def _check_memory(recipe: Recipe, execution: Execution, processes: int) -> None:
 
 
 def _check_disk(recipe: Recipe, root: Path) -> None:
-    """A new checkpoint is written before the old one goes, so there must be room for two."""
+    """A new checkpoint is written before the old one goes, so there must be room for two; and for a
+    third where the run keeps the end of its trunk."""
     spent = cost(recipe)
     state = spent.memory.weights + spent.memory.optimizer
     there = next(folder for folder in (root, *root.absolute().parents) if folder.is_dir())
-    need, free = 2 * state, shutil.disk_usage(there).free
+    count, said = (3, "three") if trunk_steps(recipe) else (2, "two")
+    need, free = count * state, shutil.disk_usage(there).free
     if need > free:
         raise ValueError(
-            f"two checkpoints take {need / 1e9:.1f} GB and {there} has {free / 1e9:.1f} GB free: "
-            "free some space, or choose another --root"
+            f"{said} checkpoints take {need / 1e9:.1f} GB and {there} has {free / 1e9:.1f} GB "
+            "free: free some space, or choose another --root"
         )

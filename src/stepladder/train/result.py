@@ -18,7 +18,9 @@ def describe(
     """Result of a run from its curve: loss, what it cost, and where it ran.
 
     `loss` is the last measurement on the validation set, None where a run diverged. `params` counts
-    all parameters, as Chinchilla does; `parameters` has every part.
+    all parameters, as Chinchilla does; `parameters` has every part. Steps, FLOP and seconds are
+    those of the whole curve; where another run paid for its first steps, `trunk` says which, and
+    those named `paid` are the rest.
     """
     spent = cost(recipe)
     measured = [row for row in rows if "validation_loss" in row]
@@ -31,15 +33,23 @@ def describe(
         "standard_error": last.get("standard_error"),
         "train_loss": trained[-1]["loss"] if trained else None,
         "steps": progress.step,
-        "tokens": progress.step * recipe.batch,
+        "tokens": progress.done * recipe.batch,
         "params": spent.parameters.total,
         "parameters": asdict(spent.parameters)
         | {"non_embedding_with_head": spent.parameters.non_embedding_with_head},
-        "flops": spent.flops_per_token * progress.step * recipe.batch,
+        "flops": spent.flops_per_token * progress.done * recipe.batch,
         "started": progress.started,
         "seconds": progress.seconds,
+        "trunk": _trunk(progress),
+        "paid_steps": progress.step - progress.trunk_step,
+        "paid_flops": spent.flops_per_token * (progress.done - progress.trunk_step) * recipe.batch,
+        "paid_seconds": progress.seconds - progress.trunk_seconds,
         "where": _where(execution, progress),
     }
+
+
+def _trunk(progress: Progress) -> dict[str, Any] | None:
+    return {"run": progress.trunk, "step": progress.trunk_step} if progress.trunk else None
 
 
 def _where(execution: Execution, progress: Progress) -> dict[str, Any]:

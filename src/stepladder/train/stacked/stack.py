@@ -117,6 +117,7 @@ class _Stack:
                 with trial.on_its_own():
                     trial.write_row()
         self._measure()
+        self._keep_branches()
         for trial in self.trials:
             with trial.on_its_own():
                 trial.watch.step(trial.progress.step)
@@ -191,6 +192,15 @@ class _Stack:
         for trial, measured in zip(due, self.threads.map(self._evaluate, due), strict=True):
             with trial.on_its_own():
                 trial.write_evaluation(measured)
+
+    def _keep_branches(self) -> None:
+        """Keep the states of trials that are at the end of their trunk, for longer runs."""
+        for trial in [trial for trial in self.trials if trial.branch_is_due]:
+            self._settle()
+            with trial.on_its_own():
+                assert self.program is not None
+                self.program.updates.settle(trial)
+                trial.keep_branch()
 
     def _evaluate(self, trial: Trial) -> Evaluation:
         x_NT, y_NT = self.dataset.validation(trial.recipe.model.context, trial.recipe.validation)
