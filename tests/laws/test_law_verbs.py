@@ -126,7 +126,6 @@ def test_list_and_card(capsys):
 
 
 def test_mistakes_say_what_to_type(capsys, runs, tmp_path):
-    assert "--map tokens='flops/(6*params)'" in err(capsys, "fit", runs, "--law", "chinchilla")
     assert "did you mean 'chinchilla'" in err(capsys, "fit", runs, "--law", "chinchila")
     assert "must read name=column" in err(capsys, "fit", runs, "--law", "power", "--map", "params")
     assert "leaves no rows" in err(capsys, "fit", runs, "--law", "power", "--where", "loss > 99")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from stepladder.laws.columns import recognise
+from stepladder.laws.columns import readings, recognise
 from stepladder.laws.expressions import evaluate
 from stepladder.laws.tables import read_table, select
 
@@ -22,12 +22,63 @@ COLUMNS = {"flops": np.array([6.0, 60.0]), "params": np.array([1.0, 2.0]),
         (["n_params", "Tokens", "val_loss"],
          {"params": "n_params", "tokens": "Tokens", "loss": "val_loss"}),
         (["n", "d"], {}),  # small letters may be anything
-        (["train_loss", "val_loss"], {}),  # two candidates: the user says which
+        (["train_loss", "val_loss"], {"loss": "val_loss"}),
         (["loss", "val_loss"], {"loss": "loss"}),
+        (["loss_c4", "loss_wiki"], {}),  # two candidates: the user says which
+        (["N", "N_no_emb", "D", "train_tokens"], {"params": "N", "tokens": "D"}),
+        (["total_params", "active_params"], {"params": "total_params"}),
+        (["non_embedding_param_size", "data_size", "lm_loss"],
+         {"params": "non_embedding_param_size", "tokens": "data_size", "loss": "lm_loss"}),
+        (["throughput/total_tokens", "parameter_count", "eval/paloma/macro_loss"],
+         {"params": "parameter_count", "tokens": "throughput/total_tokens",
+          "loss": "eval/paloma/macro_loss"}),
+        (["tokens/sec", "params / layer", "tokens_per_param", "loss_std"], {}),
     ],
 )  # fmt: skip
 def test_usual_spellings(header, found):
-    assert recognise(["params", "tokens", "flops", "loss"], header) == found
+    made = recognise(["params", "tokens", "flops", "loss"], header)
+    assert {name: one.column for name, one in made.items()} == found
+    assert all(one.factor == 1 for one in made.values())
+
+
+@pytest.mark.parametrize(
+    ("header", "name", "factor"),
+    [
+        ("Params (M)", "params", 1e6),
+        ("mparams", "params", 1e6),
+        ("model_size_b", "params", 1e9),
+        ("Tokens (B)", "tokens", 1e9),
+        ("tokens in billions", "tokens", 1e9),
+        ("Pretraining Data Size (T)", "tokens", 1e12),
+        ("throughput/total_gflops", "flops", 1e9),
+        ("FLOPs (1E21)", "flops", 1e21),
+        ("EFLOPs", "flops", 1e18),
+        ("gmacs_total", "flops", 2e9),
+    ],
+)
+def test_units_in_names(header, name, factor):
+    assert recognise([name], [header, "other"])[name] == readings(name, [header])[0]
+    assert recognise([name], [header])[name].factor == factor
+
+
+def test_counts_in_words_and_derived_columns(tmp_path):
+    path = write(tmp_path / "runs.csv", "Model Size,budget,Val Loss\n135M,8.1e18,3\n1.5b,9e19,2\n")
+    table = select(read_table(path), ["params", "tokens", "loss"])
+    assert table.columns["params"] == pytest.approx([135e6, 1.5e9])
+    assert table.columns["tokens"] == pytest.approx([1e10, 1e10])
+    (note,) = table.notes
+    assert "params from 'Model Size'" in note
+    assert "tokens as flops/(6*params)" in note
+    path = write(tmp_path / "seen.csv", 'mparams,samples_seen,error\n"1,000",5e8,.4\n2000,1e9,.3\n')
+    table = select(read_table(path), ["params", "tokens", "loss"])
+    assert table.columns["params"] == pytest.approx([1e9, 2e9])
+    assert table.columns["tokens"] == pytest.approx([5e8, 1e9])
+
+
+def test_where_sees_text_that_would_read_as_a_count(tmp_path):
+    path = write(tmp_path / "runs.csv", "N,loss,group\n1e8,3,70M\n2e8,2,160M\n")
+    table = select(read_table(path), ["params", "loss"], where="group == '70M'")
+    assert table.columns["loss"].tolist() == [3.0]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +129,7 @@ def test_csv_with_maps_and_where(tmp_path):
     )  # fmt: skip
     assert table.columns["tokens"] == pytest.approx([2e10])
     assert set(table.columns) == {"params", "tokens", "loss", "flops"}
-    assert table.notes == ("--where leaves 1 of 3 rows",)
+    assert table.notes == ("read params from 'Model Size'", "--where leaves 1 of 3 rows")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     options = tyro.cli(Options, args=argv, prog="stepladder backtest")
     from stepladder.cli import law_view
     from stepladder.cli.console import print_json
-    from stepladder.cli.law_table import every_column, law_columns
+    from stepladder.cli.law_table import every_column, law_columns, target_of
     from stepladder.laws import backtest
     from stepladder.laws.comparing import best_law
 
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     }
     if options.law == "auto":
         table = every_column(options.runs, options.map, options.where)
-        ranking = best_law(table.columns, rows=table.rows, **settings)
+        ranking = best_law(table.columns, target_of(table.columns), rows=table.rows, **settings)
         if options.json:
             print_json([law_view.ranked_json(one) for one in ranking])
         else:

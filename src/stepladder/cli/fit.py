@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+DELTA = 1e-3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -28,9 +30,9 @@ class Options:
     """Leave out this many of the highest losses."""
     loss: Literal["auto", "huber", "squares", "asymmetric", "quantile"] = "auto"
     """What is minimised; auto is Huber, or squares below 25 runs or with --noise."""
-    residual: Literal["log", "plain"] = "log"
-    """Residuals of the logarithm, or of the loss itself."""
-    delta: float = 1e-3
+    residual: Literal["auto", "log", "plain"] = "auto"
+    """Residuals of the logarithm, or of the loss itself (auto: where it may be negative)."""
+    delta: float = DELTA
     """Where Huber turns linear."""
     quantile: float | None = None
     """The edge that asymmetric and quantile lean to (0.1 where not given)."""
@@ -57,7 +59,7 @@ def main(argv: list[str]) -> int:
     options = tyro.cli(Options, args=argv, prog="stepladder fit")
     from stepladder.cli import law_view
     from stepladder.cli.console import print_json
-    from stepladder.cli.law_table import every_column, law_columns
+    from stepladder.cli.law_table import every_column, law_columns, target_of
     from stepladder.laws import fit
     from stepladder.laws.comparing import best_law
 
@@ -65,7 +67,11 @@ def main(argv: list[str]) -> int:
     if law == "auto":
         table = every_column(options.runs, options.map, options.where)
         ranking = best_law(
-            table.columns, noise=options.noise, drop_worst=options.drop_worst, rows=table.rows
+            table.columns,
+            target_of(table.columns),
+            noise=options.noise,
+            drop_worst=options.drop_worst,
+            rows=table.rows,
         )
         law = ranking[0].law
     else:
@@ -99,10 +105,10 @@ def _objective(options: Options):  # type: ignore[no-untyped-def]
     """The objective, or None where the engine chooses."""
     from stepladder.laws.objective import LEANING, Objective
 
-    if options.loss == "auto":
-        plain = options.residual == "log" and options.delta == 1e-3 and options.quantile is None
-        if plain:
-            return None
+    given = (options.loss, options.residual, options.delta, options.quantile)
+    if given == ("auto", "auto", DELTA, None):
+        return None
     loss = "huber" if options.loss == "auto" else options.loss
     leaning = options.quantile or (LEANING if loss in ("asymmetric", "quantile") else 0.5)
-    return Objective(loss=loss, residual=options.residual, delta=options.delta, quantile=leaning)
+    residual = "log" if options.residual == "auto" else options.residual
+    return Objective(loss=loss, residual=residual, delta=options.delta, quantile=leaning)

@@ -6,31 +6,39 @@ from pathlib import Path
 import numpy as np
 
 from stepladder.laws import registry
+from stepladder.laws.columns import readings
 from stepladder.laws.tables import Table, missing_hint, read_table, select
 from stepladder.names import did_you_mean
 
 TARGET = "loss"
-USUAL = ("params", "tokens", "flops")  # one of them is an input of nearly every law of loss
+AXES = ("params", "tokens", "flops", "samples")  # one of them is an input of nearly every law
 
 
 def every_column(path: Path, maps: Sequence[str], where: str | None) -> Table:
-    """The columns of a table that any law of loss could use.
+    """The columns of a table that any law of its target could use.
 
     Raises:
-        ValueError: there is no loss, or nothing that a law takes; the text names the nearest.
+        ValueError: there is no target, or nothing that a law takes; the text names the nearest.
     """
     laws = [registry.get(name) for name in registry.names()]
     names = dict.fromkeys(n for law in laws for n in (*(i.name for i in law.inputs), law.target))
     table = _columns(path, maps, where, names)
-    if TARGET not in table.columns or not set(USUAL) & set(table.columns):
-        present = list(read_table(path).columns)
-        absent = USUAL if TARGET in table.columns else (TARGET,)
-        near = " or ".join(f"{name}{did_you_mean(name, present)}" for name in absent)
+    present = list(read_table(path).columns)
+    if not target_of(table.columns):
+        raise ValueError(_no_column(path, TARGET, present, table.columns))
+    if not set(AXES) & set(table.columns):
+        near = " or ".join(f"{name}{did_you_mean(name, present)}" for name in AXES)
         raise ValueError(
             f"{path.name} has no column for {near}; it has {', '.join(present)}. "
-            f"--map {absent[0]}=COLUMN names one"
+            f"--map {AXES[0]}=COLUMN names one"
         )
     return table
+
+
+def target_of(columns: Iterable[str]) -> str:
+    """What a table's runs are judged by: its loss, or else that less a unigram model's, or ''."""
+    present = set(columns)
+    return next((name for name in (TARGET, "loss_unigram") if name in present), "")
 
 
 def _columns(path: Path, maps: Sequence[str], where: str | None, names: Iterable[str]) -> Table:
@@ -50,12 +58,22 @@ def law_columns(law_name: str, path: Path, maps: Sequence[str], where: str | Non
     for name in names:
         if name not in table.columns:
             present = list(read_table(path).columns)
-            raise ValueError(
-                f"law {law.name} needs a column {name!r}{did_you_mean(name, present)}; "
-                f"{path.name} has {', '.join(present)}. "
-                f"--map {name}=COLUMN names it{missing_hint(name, table.columns)}"
-            )
+            raise ValueError(f"law {law.name}: {_no_column(path, name, present, table.columns)}")
     return table
+
+
+def _no_column(path: Path, name: str, present: Sequence[str], columns: Iterable[str]) -> str:
+    several = [one.column for one in readings(name, present)]
+    if len(several) > 1:
+        return (
+            f"several columns of {path.name} may be {name}: {', '.join(several)}. "
+            f"--map {name}='`{several[0]}`' says which"
+        )
+    hint = missing_hint(name, {*columns, *present})
+    return (
+        f"{path.name} has no column {name!r}{did_you_mean(name, present)}; it has "
+        f"{', '.join(present)}. --map {name}=COLUMN names it{hint}"
+    )
 
 
 def input_flags(rest: Sequence[str], names: Sequence[str]) -> dict[str, float]:

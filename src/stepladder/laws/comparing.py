@@ -66,7 +66,9 @@ def best_law(
         raise ValueError(f"no law of {target} has all its inputs among {', '.join(columns)}")
     widest = max(laws, key=lambda law: len(law.inputs))
     # what is wrong with the table itself is said once, not by every law
-    check_direction(widest, points(widest, columns, rows=options.get("rows")))
+    check_direction(
+        widest, points(widest, columns, positive=not widest.signed, rows=options.get("rows"))
+    )
     ranked = compare(columns, target, **options)
     if ranked[0].backtest is None:
         why = "; ".join(f"{r.law}: {r.reason}" for r in ranked)

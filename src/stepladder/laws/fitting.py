@@ -1,7 +1,7 @@
 """Fitting a law to points: search, optima, intervals and what the data cannot say."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -54,7 +54,8 @@ def fit(
         columns: the law's inputs and its target by name, each (points,).
         loss: "huber", "squares", "asymmetric", "quantile" or an Objective. Where none is given:
             Huber at 1e-3 on logarithms, the field's custom (arXiv:2203.15556), or squares of
-            logarithms below 25 points or where the noise is known.
+            logarithms below 25 points or where the noise is known; without the logarithm for laws
+            of a signed target.
         noise: standard deviation of the logarithm of one run's target between seeds, a number or
             one a row; rows weigh by its inverse square.
         weights: instead of `noise`, one positive number a row.
@@ -108,7 +109,7 @@ def prepare(
         raise ValueError("starts must be at least 1 and bootstrap at least 0")
     known, row_weights = _noise(noise, weights)
     size = np.size(columns[law.target]) if law.target in columns else 0
-    objective = _objective(loss, size, known)
+    objective = _objective(loss, size, known, law.signed)
     points = check(
         law, columns, weights=row_weights, positive=objective.residual == "log", rows=rows
     )
@@ -339,12 +340,14 @@ def _status(reasons: list[tuple[Status, str]]) -> Status:
     return reasons[0][0] if reasons else "converged"
 
 
-def _objective(loss: str | Objective | None, size: int, known: float | None) -> Objective:
+def _objective(
+    loss: str | Objective | None, size: int, known: float | None, signed: bool
+) -> Objective:
     if isinstance(loss, Objective):
         return loss
     if loss is None:
         loss = "squares" if size < GAUSSIAN_POINTS or known is not None else "huber"
-    return leaning(loss)
+    return replace(leaning(loss), residual="plain" if signed else "log")
 
 
 def _noise(

@@ -108,6 +108,7 @@ class Law:
         derived: quantities computed from the values, such as allocation exponents.
         compute: training FLOP of inputs (linear in tokens), where it is not 6 params tokens.
         stored: parameters in memory, where they are not `params` (experts, sparsity).
+        signed: the target may be negative, so that residuals are plain unless asked otherwise.
         rivals: names of laws plausible on the same columns, worth weighing in forecasts.
         note: limits and traps, for the reader of `stepladder laws`.
     """
@@ -127,6 +128,7 @@ class Law:
     constants: tuple[Constants, ...] = ()
     compute: Callable[[Mapping[str, ArrayLike]], Array] = dense_compute
     stored: Callable[[Mapping[str, ArrayLike]], Array] = dense_stored
+    signed: bool = False
     rivals: tuple[str, ...] = ()
     note: str = ""
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from stepladder.laws.columns import recognise
+from stepladder.laws.columns import LETTERS, recognise, said
 from stepladder.laws.expressions import Column, evaluate
 from stepladder.names import did_you_mean
+
+USUAL = ("params", "tokens", "flops", "loss", "samples", "steps", "batch")
+# name, expression, what it needs; the first that can be computed is
+DERIVED = (
+    ("tokens", "samples", ("samples",)),
+    ("tokens", "flops/(6*params)", ("flops", "params")),
+    ("params", "flops/(6*tokens)", ("flops", "tokens")),
+    ("params", "flops/(6*samples)", ("flops", "samples")),
+)
+HINTS = (
+    ("flops", "6*params*tokens", ("params", "tokens")),
+    ("tokens", "steps*batch*1024", ("steps", "batch")),  # sequences of so many tokens
+    ("loss", "log(perplexity)", ("perplexity",)),
+    ("loss", "log(ppl)", ("ppl",)),
+)
+COUNT = re.compile(r"([0-9.,]+(?:[eE][-+]?[0-9]+)?)\s*([kKmMbBgGtT]?)")  # 135M, 1.3B, 1,000
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,9 @@ def select(
 ) -> Table:
     """The wanted columns of a table, recognised by their usual spellings.
 
+    Cells such as `1.3B` are counts. A column that follows from others (`DERIVED`) is computed. What
+    was read from where is noted.
+
     Args:
         wanted: names that laws use; those that are not there are left out.
         maps: `name=column` renames and `name=expression` computes, in order.
@@ -69,15 +89,20 @@ def select(
     """
     wanted = list(wanted)
     columns = dict(table.columns)
-    recognised = recognise([*wanted, "params", "tokens", "flops", "loss"], columns)
-    columns.update({name: columns[column] for name, column in recognised.items()})
+    told = [text.partition("=")[0].strip() for text in maps]
+    found = recognise(dict.fromkeys([*wanted, *USUAL]), columns)
+    columns.update(
+        {name: _in_counts(table.columns[one.column], one.factor) for name, one in found.items()}
+    )
     for text in maps:
         name, equals, expression = text.partition("=")
         if not equals or not expression.strip():
             raise ValueError(f"--map {text!r} must read name=column or name=expression")
-        columns[name.strip()] = evaluate(expression, columns)
+        columns[name.strip()] = _in_counts(evaluate(expression, columns), 1.0)
+    read = [said(name, one) for name, one in found.items() if name in wanted and name not in told]
+    read += _derive(columns, wanted)
     names = [*wanted, *(n for n in ("flops",) if n in columns and n not in wanted)]
-    notes = list(table.notes)
+    notes = [*table.notes, *([f"read {', '.join(filter(None, read))}"] if any(read) else [])]
     keep = np.ones(len(table), dtype=bool)
     if where:
         keep = np.asarray(evaluate(where, columns), dtype=bool)
@@ -88,16 +113,23 @@ def select(
     return Table({n: columns[n][keep] for n in names if n in columns}, tuple(notes), rows)
 
 
+def _derive(columns: dict[str, Column], wanted: Sequence[str]) -> list[str]:
+    """Compute the wanted columns that follow from others; what was done."""
+    made = []
+    for name, expression, needs in DERIVED:
+        if name in wanted and name not in columns and all(n in columns for n in needs):
+            columns[name] = evaluate(expression, columns)
+            made.append(f"{name} as {expression}")
+    return made
+
+
 def missing_hint(name: str, columns: Iterable[str]) -> str:
     """How a missing column could be computed from those that are there."""
     present = set(columns)
-    hints = {
-        "tokens": ("flops/(6*params)", {"flops", "params"}),
-        "flops": ("6*params*tokens", {"params", "tokens"}),
-        "params": ("flops/(6*tokens)", {"flops", "tokens"}),
-    }
-    expression, needs = hints.get(name, ("", set()))
-    return f"; --map {name}='{expression}' would compute it" if needs and needs <= present else ""
+    for of, expression, needs in HINTS:
+        if of == name and present.issuperset(needs):
+            return f"; --map {name}='{expression}' would compute it"
+    return ""
 
 
 def _read_csv(path: Path) -> Table:
@@ -127,6 +159,23 @@ def _typed(cells: Sequence[str]) -> Column:
         return np.array([float(cell) if cell else np.nan for cell in stripped])
     except ValueError:
         return np.array(stripped)
+
+
+def _in_counts(cells: Column, factor: float) -> Column:
+    """Cells times a unit; text such as 135M is read as a count where every cell reads so."""
+    if cells.dtype.kind not in "US":
+        return np.asarray(cells * factor if factor != 1.0 else cells)
+    matches = [COUNT.fullmatch(cell) for cell in cells.tolist()]
+    if not all(matches):
+        return cells
+    return np.array([_count(*match.groups()) * factor for match in matches if match])
+
+
+def _count(digits: str, letter: str) -> float:
+    try:
+        return float(digits.replace(",", "")) * LETTERS.get(letter.lower(), 1.0)
+    except ValueError:
+        return float("nan")
 
 
 def _read_parquet(path: Path) -> Table:

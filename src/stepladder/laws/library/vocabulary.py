@@ -59,6 +59,7 @@ register(
             Input(name="vocab_params", meaning="vocabulary times width", low=1.0),
         ),
         target="loss_unigram",
+        signed=True,
         parameters=(
             exponent("alpha", "other parameters, and of tokens"),
             exponent("alpha_V", "vocabulary parameters", search=(0.1, 1.2), low=LEAST),
@@ -87,8 +88,7 @@ register(
             ),
         ),
         note="One exponent for other parameters and tokens, as the paper imposes. Loss less that "
-        "of a unigram model, so that vocabularies compare; it is negative: fit it with "
-        "residual='plain'.",
+        "of a unigram model, so that vocabularies compare; it is negative.",
     )
 )  # fmt: skip
 
@@ -114,6 +114,7 @@ register(
             Input(name="vocab", meaning="size of the vocabulary", low=2.0),
         ),
         target="loss_unigram",
+        signed=True,
         parameters=(
             exponent("alpha", "other parameters, and of tokens"),
             exponent("alpha_V", "vocabulary parameters", search=(0.1, 1.2), low=LEAST),
@@ -126,6 +127,6 @@ register(
         ),
         columns=_by_size,
         note="For tables that count characters and no width: widths and compression are the "
-        "paper's. Negative loss: fit it with residual='plain'.",
+        "paper's.",
     )
 )
