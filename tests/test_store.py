@@ -13,6 +13,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -534,3 +535,27 @@ def test_a_run_from_before_a_field_existed_is_still_paid_for(store):
         run.finish({"loss": 1.0})
     with store.claim(recipe.key, recipe.to_toml()) as run:
         assert run.result["loss"] == 1.0
+
+
+@pytest.mark.parametrize("left_out", [("model", "qk_norm"), ("optimizer", "clip"), ("seed",)])
+def test_a_directory_from_before_a_field_existed_is_the_same_run(store, left_out):
+    """Its recipe file lacks the field; the key is of what differs from defaults, so it stays."""
+    shape = Model(
+        width=8, depth=1, heads=1, kv_heads=1, head_size=8, mlp_width=8, context=4, vocab_size=9
+    )
+    recipe = Recipe(model=shape, optimizer=Optimizer(lr=0.1), tokens=8, batch=4)
+    content = recipe.to_dict()
+    *sections, name = left_out
+    at = content[sections[0]] if sections else content
+    del at[name]
+    old = tomli_w.dumps(content)
+    assert old != recipe.to_toml()
+    with store.claim(recipe.key, old) as run:
+        run.finish({"loss": 1.5})
+    with store.claim(recipe.key, recipe.to_toml()) as run:
+        assert run.result == {"loss": 1.5}
+    assert store.get(recipe.key).recipe == old
+    at[name] = {"qk_norm": False, "clip": 2.0, "seed": 5}[name]
+    (store.root / recipe.key / "recipe.toml").write_text(tomli_w.dumps(content))
+    with pytest.raises(ValueError, match="holds another recipe"):
+        store.claim(recipe.key, recipe.to_toml()).__enter__()

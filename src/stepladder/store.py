@@ -5,6 +5,7 @@
     runs/<key>/curve.jsonl          a row a line, appended: {"step": .., "tokens": .., "loss": ..}
     runs/<key>/result.json          there when the run is over, diverged runs included
     runs/<key>/checkpoint/<step>/   the newest state, with a manifest.json of sizes and digests
+    runs/<key>/branch/<step>/       its state where longer runs leave it (`stepladder.branches`)
     runs/<key>/log.txt              what the run had to say
     runs/<key>/tokenizer.json       what makes its tokens of text, and text of them
 
