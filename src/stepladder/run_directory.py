@@ -44,11 +44,11 @@ class Run:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds a row to the curve; it survives the end of this process from here on."""
-        self._append(CURVE, encoded(row))
+        _append(self.folder / CURVE, encoded(row))
 
     def log(self, text: str) -> None:
         """Adds a line to the log."""
-        self._append(LOG, text)
+        log_to(self.folder, text)
 
     def keep(self, path: Path) -> None:
         """Copies a file of text that the run is of no use without, under its own name, once."""
@@ -110,10 +110,6 @@ class Run:
         sync_folder(at)
         return final
 
-    def _append(self, name: str, line: str) -> None:
-        with full_disk_named(self.folder), (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-
     def _rewrite(self, rows: list[Row]) -> None:
         write_whole(self.folder / CURVE, "".join(encoded(row) + "\n" for row in rows))
 
@@ -127,6 +123,16 @@ class Run:
         for kind in (CHECKPOINTS, BRANCH):
             for left in (self.folder / kind).glob(".*"):
                 shutil.rmtree(left)
+
+
+def log_to(folder: Path, text: str) -> None:
+    """Adds a line to the log of a run directory."""
+    _append(folder / LOG, text)
+
+
+def _append(path: Path, line: str) -> None:
+    with full_disk_named(path.parent), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def read_result(path: Path) -> Row | None:

@@ -70,12 +70,14 @@ def test_the_whole_story(place: Path) -> None:
     trained = stepladder(place, "train", "--json")
     assert trained.returncode == 0, trained.stderr
     outcome = json.loads(trained.stdout)
+    assert "at 50% of its way, heading for" in trained.stderr
     scored = json.loads(stepladder(place, "score", "--json").stdout)
     assert scored["outcome"] == outcome["loss"]
     assert scored["forecast"] == forecast["forecast"]
     assert scored["relative_error"] == pytest.approx(
         forecast["forecast"] / outcome["loss"] - 1, rel=1e-12
     )
+    assert [round(look["progress"], 1) for look in scored["monitor"]["headings"]] == [0.3, 0.5, 0.8]
     shown = stepladder(place, "score")
     assert (place / "ladders" / plan["name"] / "report.html").exists(), shown.stderr
     assert "report" in shown.stdout

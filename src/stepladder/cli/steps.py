@@ -7,8 +7,9 @@ from rich.console import Console
 
 from stepladder.cli.ladder import Workplace, read_data
 from stepladder.cli.progress import Bar
+from stepladder.cli.watching import watch_target
 from stepladder.cost import cost
-from stepladder.execute.launched import run_launched
+from stepladder.execute.launched import is_launched, run_launched
 from stepladder.ladder import Folder, climb, score, target_of
 from stepladder.ladder.budget import said_time
 from stepladder.ladder.folder import RUNS
@@ -16,6 +17,7 @@ from stepladder.recipe import Recipe
 from stepladder.report import write_report
 from stepladder.report.terminal import forecast_panel, score_panel, tuning_table
 from stepladder.store import Store
+from stepladder.train.trunk import branches_for
 
 Result = dict[str, Any]
 SMALL = ("tuning", "check", "rungs")
@@ -54,7 +56,7 @@ def train_step(place: Workplace, tensor_parallel: int = 1) -> Result:
             recipe,
             place.store,
             place.dataset,
-            bar.watch,
+            watch_target(bar, forecast, place.store, place.console),
             place.device,
             tensor_parallel,
         )
@@ -77,14 +79,25 @@ def recipe_step(
     recipe = Recipe.load(file)
     dataset = read_data(recipe.data.source, recipe.data.tokenizer, console, recipe.data.text_field)
     recipe = recipe.on_data(dataset.fingerprint)
-    flops = cost(recipe).flops_total
-    console.print(f"[bold]train[/]: {file}, {flops:.1e} FLOP, run {recipe.key}")
+    flops, store = cost(recipe).flops_total, Store(root / RUNS)
+    console.print(
+        f"[bold]train[/]: {file}, {flops:.1e} FLOP, run {recipe.key}{_paid(recipe, store)}"
+    )
     with Bar(console, flops, 0.0) as bar:
-        result = run_launched(
-            file.stem, recipe, Store(root / RUNS), dataset, bar.watch, device, tensor_parallel
-        )
+        result = run_launched(file.stem, recipe, store, dataset, bar.watch, device, tensor_parallel)
     console.print(_outcome(result))
     return result
+
+
+def _paid(recipe: Recipe, store: Store) -> str:
+    """What other runs have paid of one that begins here, as the end of a line."""
+    branch = next(branches_for(recipe, store.root), None)
+    if branch is None or store.get(recipe.key) or is_launched():
+        return ""
+    return (
+        f"\n  goes on from step {branch.step:,} of {recipe.steps:,}, paid for by run {branch.run}: "
+        f"{1 - branch.step / recipe.steps:.0%} of it is left"
+    )
 
 
 def _outcome(result: Result) -> str:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from stepladder.ladder.folder import Folder
+from stepladder.ladder.monitor import watched
 from stepladder.recipe import Recipe
 from stepladder.store import Store
 
@@ -45,7 +46,7 @@ def score(folder: Folder, store: Store) -> Result:
         raise ValueError(
             f"the target {recipe.key} was started before its forecast was written: not scored"
         )
-    scored = compare(forecast, run.result)
+    scored = compare(forecast, run.result) | {"monitor": watched(forecast, store)}
     folder.write("score", scored)
     return scored
 

@@ -128,6 +128,8 @@ def _forecast(content: Content) -> str:
             ("inside the interval", "yes" if score["inside"] else "no"),
             ("target started", score["started"]),
         ]
+        if score.get("monitor"):
+            rows.append(("watched", words.watched(score["monitor"])))
     return _table((), rows)
 
 

@@ -81,6 +81,8 @@ def score_panel(score: Result) -> RenderableType:
         ("took", f"{words.time(score['seconds'])}, {words.flop(score['flops'])} FLOP"),
         ("run", score["target"]),
     ]
+    if score.get("monitor"):
+        rows.insert(3, ("watched", words.watched(score["monitor"])))
     return _panel("score", Text(_headline(score), style=f"bold {colour}"), rows, colour)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from stepladder.ladder.budget import said_time
 from stepladder.ladder.plan import Plan
+from stepladder.laws.monitor import Alarm, Heading
 
 Result = dict[str, Any]
 
@@ -66,6 +67,45 @@ def verdict(forecast: Result, score: Result | None = None) -> str:
     off = f"{percent(abs(score['relative_error']))} off"
     where = "" if score["inside"] else ", outside the interval"
     return f"{said}, outcome {score['outcome']:.3f}: {off}{where}"
+
+
+def heading(look: Heading) -> str:
+    """Where a run is heading."""
+    return f"at {look.progress:.0%} of its way, heading for {_range(look)}"
+
+
+def alarm(raised: Alarm, interval: tuple[float, float]) -> str:
+    """What an alarm says, and what to do."""
+    at, (low, high) = raised.heading, interval
+    if raised.side == "not finite":
+        return f"ALARM at {at.progress:.0%} of its way: the loss is not finite"
+    cause = (
+        "its learning rate, its data or its code is not that of the rungs"
+        if raised.side == "above"
+        else "its text is easier than that of the rungs, or the forecast is wrong"
+    )
+    return (
+        f"ALARM at {at.progress:.0%} of its way: heading for {_range(at)}, {raised.side} the "
+        f"forecast's {low:.3f} to {high:.3f} since {raised.since:.0%}. Perhaps {cause}; Ctrl-C "
+        "stops the run and keeps what is done"
+    )
+
+
+def watched(seen: Result) -> str:
+    """What the monitor had to say of a finished run."""
+    half = next((h for h in seen["headings"] if h["progress"] >= 0.5), None)
+    raised = seen["alarm"]
+    said = f"half way heading for {_range(Heading(**half))}" if half else ""
+    told = (
+        f"ALARM at {raised['heading']['progress']:.0%}: {raised['side']} the forecast"
+        if raised
+        else "no alarm"
+    )
+    return "; ".join(filter(None, [said, told]))
+
+
+def _range(look: Heading) -> str:
+    return f"{look.value:.3f} ({look.low:.3f} to {look.high:.3f})"
 
 
 def transfer(tuning: Result) -> str:
