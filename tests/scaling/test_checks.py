@@ -25,7 +25,7 @@ def test_rules_of_width_and_depth_pass_on_both(rule):
     assert report.passed, str(report)
 
 
-@pytest.mark.parametrize("rule", ["mup", "sp-layerwise", "ntk", "mean-field", "spectral"])
+@pytest.mark.parametrize("rule", ["mup", "sp-layerwise", "ntk", "mean-field", "munit", "spectral"])
 def test_rules_of_width_pass_on_width_and_fail_on_depth(rule):
     report = coordinate_check(decoder, rule=rule, widths=WIDTHS, depths=DEPTHS, seeds=2)
     failed = [row for row in report.rows if row.finding == "fails"]
@@ -47,6 +47,18 @@ def test_unit_mup_passes_but_for_the_embedding_it_slows_on_purpose():
     report = coordinate_check(decoder, rule="u-mup", widths=WIDTHS, seeds=2)
     assert [(r.parameter, r.quantity) for r in report.failures] == [("embedding.weight", "move")]
     assert report.failures[0].slope.value == pytest.approx(-0.5, abs=0.1)
+
+
+def test_the_effective_theory_moves_less_and_less_as_it_says():
+    """Neural tangent scaling: all but the readout move as 1 / sqrt(width), and start right."""
+    report = coordinate_check(decoder, rule="effective-theory", widths=WIDTHS, seeds=2)
+    assert {row.quantity for row in report.failures} == {"move"}
+    slopes = {row.parameter: row.slope.value for row in report.rows if row.quantity == "move"}
+    assert abs(slopes.pop("head.weight")) < 0.25
+    hidden = {name: slope for name, slope in slopes.items() if "norm" not in name}
+    assert all(-0.85 < slope < -0.35 for slope in hidden.values()), hidden
+    assert {row.parameter for row in report.failures} >= {"blocks.*.mlp.up.weight"}
+    assert "its learning rate is too small by about width^" in str(report)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,52 @@ def test_completep_is_table_1_of_the_paper():
         assert plan.table["head.weight"].init_std == pytest.approx(16**-0.5)
 
 
+def test_the_effective_theory_is_its_printed_equations():
+    """Dinan, Yaida & Zhang 2023: initial variances 1 / fan-in (1.25 to 1.33); rates 1 / fan-in for
+    SGD (1.99 to 1.107) and 1 / (fan-in sqrt(fan-out)) for AdamW (1.108 to 1.116), where embeddings
+    and biases have a fan-in of 1; decay a step does not depend on the layer (1.94)."""
+
+    class Net(nn.Module):
+        def __init__(self, n, m):  # m: width of the middle layer
+            super().__init__()
+            self.embedding, self.position = nn.Embedding(7, n), nn.Parameter(torch.zeros(1, 5, n))
+            self.up, self.down = nn.Linear(n, m), nn.Linear(m, n, bias=False)
+            self.head = nn.Linear(n, 3)
+
+    model, base = Net(32, 256), Net(8, 16)
+    fans = {
+        "embedding.weight": (1, 4),
+        "position": (1, 4),
+        "up.weight": (4, 16),
+        "up.bias": (1, 16),
+        "down.weight": (16, 4),
+        "head.weight": (4, 1),
+        "head.bias": (1, 1),
+    }
+    options = {"rule": "effective-theory", "init_std": STDS}
+    plans = {o: parametrize(model, base=base, optimizer=o, **options) for o in ("sgd", "adamw")}
+    for name, (fan_in, fan_out) in fans.items():
+        sgd, adamw = plans["sgd"].table[name], plans["adamw"].table[name]
+        assert sgd.lr == pytest.approx(1 / fan_in), name
+        assert adamw.lr == pytest.approx(1 / fan_in / sqrt(fan_out)), name
+        assert adamw.lr * adamw.weight_decay == pytest.approx(1), name
+    table = plans["adamw"].table
+    stds = [table[f"{name}.weight"].init_std for name in ("embedding", "up", "down", "head")]
+    assert stds == pytest.approx([1, 32**-0.5, 256**-0.5, 32**-0.5])
+
+
+def test_munit_is_u_mup_but_for_embeddings_and_depth():
+    plans = [
+        parametrize(Decoder(64, 2), base=Decoder(16, 2), rule=rule, init_std=STDS)
+        for rule in ("munit", "u-mup")
+    ]
+    changed = {
+        name: set(fields) - {"why"} for name, fields in plans[0].difference(plans[1]).items()
+    }
+    assert {name for name, fields in changed.items() if fields} == {"embedding.weight"}
+    assert plans[0].table["embedding.weight"].lr == 1
+
+
 def test_every_factor_is_one_at_the_base_shape():
     for rule in RULES:
         for optimizer in OPTIMIZERS:
@@ -224,7 +270,8 @@ def test_folded_form_trains_exactly_like_the_multiplier_form(rule, optimizer):
     acting = {name: p.detach().clone() for name, p in model.named_parameters()}
     stored = {name: w / explicit.table[name].multiplier for name, w in acting.items()}
     assert (
-        any(record.multiplier != 1 for record in explicit.table.values()) or rule == "sp-layerwise"
+        any(record.multiplier != 1 for record in explicit.table.values())
+        or rule in ("sp-layerwise", "effective-theory")  # stated without multipliers
     )
     batches = [(torch.randn(8, 6).double(), torch.randint(3, (8,))) for _ in range(10)]
 

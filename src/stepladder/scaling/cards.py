@@ -3,12 +3,17 @@
 from typing import Any
 
 from stepladder.card import Card, Registry
+from stepladder.scaling.aspect_ratio import optimal_aspect_ratio
 from stepladder.scaling.bounds import interval_bound_std
+from stepladder.scaling.compander import WeightCompander
 from stepladder.scaling.coordinate import coordinate_check
 from stepladder.scaling.criticality import critical_initialization
 from stepladder.scaling.graphs import graph_scales
 from stepladder.scaling.hypernetwork import Hypernetwork
+from stepladder.scaling.munit import square_root_attention
+from stepladder.scaling.optimizers import OPTIMIZERS
 from stepladder.scaling.rules import RULES
+from stepladder.scaling.sharing import SharedWeights
 from stepladder.scaling.unit import UnitLinear
 
 REGISTRY: Registry[Any] = Registry("stepladder.scaling")
@@ -94,6 +99,56 @@ _card(
     "activations, weights and gradients of size 1 fit 8 and 16 bits without loss scaling",
 )
 _card(
+    "munit",
+    RULES["munit"],
+    "μnit Scaling: Simple and Scalable FP8 LLM Training",
+    "2502.05967",
+    "rates and decay transfer to 20 times the width, and all hidden layers train in FP8 at no loss",
+    "`scaling/munit.py` has its layers and block. The residual share tau is given by depth in a "
+    "figure only, so that it must be chosen.",
+)
+_card(
+    "square-root-attention",
+    square_root_attention,
+    "μnit Scaling: Simple and Scalable FP8 LLM Training",
+    "2502.05967",
+    "attention over independent values keeps their variance at every position",
+    "Its own paper does not train with it: values in text are not independent.",
+)
+_card(
+    "effective-theory",
+    RULES["effective-theory"],
+    "Effective Theory of Transformers at Initialization",
+    "2304.02034",
+    "neural tangent scaling of rates improves vision transformers and spares spikes",
+    "Features move less and less as the width grows, by design; the coordinate check says so.",
+)
+_card(
+    "second-order",
+    OPTIMIZERS["kfac"],
+    "On the Parameterization of Second-Order Optimization Effective Towards the Infinite Width",
+    "2312.12226",
+    "under muP's initial scales K-FAC needs one rate for all layers and widths; Shampoo does not",
+    "`optimizer='kfac'` and `'shampoo'` with rule='mup'. Powers as in the authors' code.",
+)
+_card(
+    "stable-rps",
+    SharedWeights,
+    "In defense of parameter sharing for model-compression",
+    "2310.11611",
+    "hashed weights match or beat pruning at equal memory, and train at any initial scale",
+    "The divisor of gradients is derived (least squares); the authors' code has several.",
+)
+_card(
+    "weight-compander",
+    WeightCompander,
+    "Weight Compander: A Simple Weight Reparameterization for Regularization",
+    "2306.16993",
+    "bounding weights, and moving small ones more, improves generalization",
+    "The arctangent is from a reading at second hand and its constants could not be confirmed: "
+    "both sizes must be given.",
+)
+_card(
     "spectral",
     RULES["spectral"],
     "A Spectral Condition for Feature Learning",
@@ -106,8 +161,17 @@ _card(
     "The Principles of Deep Learning Theory",
     "2106.10165",
     "initial variances at criticality cure exploding and vanishing gradients for any activation",
-    "Solves for C_W and C_b. The book's optimal depth-to-width ratio is left out: its constants "
-    "could not be confirmed.",
+    "Solves for C_W and C_b.",
+)
+_card(
+    "aspect-ratio",
+    optimal_aspect_ratio,
+    "The Principles of Deep Learning Theory",
+    "2106.10165",
+    "depth over width is a network's true complexity, and there is a best one",
+    "20 + 3 n_out follows from a third-order expansion that a test redoes. With skips and "
+    "activations that are not odd, fluctuations grow faster than in the book's formula (as a reader "
+    "coded it): derived here, and so in sampled networks.",
 )
 _card(
     "graph",

@@ -72,7 +72,7 @@ def _half_stable(activation: Activation, gaps: NDArray[np.float64]) -> Critical 
             lambda k: _gap(activation, k), _GRID[index], _GRID[index + 1], xtol=1e-13, rtol=1e-13
         )
         weights = 1 / _slope(activation, kernel)
-        biases = kernel - weights * _mean(activation, kernel)
+        biases = kernel - weights * mean_of(lambda z: activation(z) ** 2, kernel)
         if biases >= 0:
             return Critical(
                 weights=weights, biases=biases, kernel=kernel, universality="half-stable"
@@ -88,9 +88,9 @@ def _at_origin(activation: Activation) -> Critical | None:
     return Critical(weights=slope**-2, biases=0.0, kernel=0.0, universality="fixed point at zero")
 
 
-def _mean(activation: Activation, kernel: float) -> float:
-    """<phi(z)^2> for z ~ N(0, kernel)."""
-    return float(_WEIGHTS @ activation(np.sqrt(kernel) * _NODES) ** 2)
+def mean_of(function: Activation, kernel: float) -> float:
+    """<f(z)> for z ~ N(0, kernel)."""
+    return float(_WEIGHTS @ function(np.sqrt(kernel) * _NODES))
 
 
 def _gap(activation: Activation, kernel: float) -> float:

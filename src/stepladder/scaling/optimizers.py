@@ -9,6 +9,7 @@ learning rate, and says how its settings change when a weight is stored as `mult
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
+from typing import Literal
 
 from stepladder.names import did_you_mean
 
@@ -39,7 +40,9 @@ class OptimizerScaling:
     `fold`: storing a weight divided by A needs the rate divided by A**fold.
     `decay_fold`: the same for weight decay (divided in `decay` = multiplied back in the product).
     `eps_fold`: the same for epsilon, which is in the units of gradient**eps_fold; 0: no epsilon.
-    `rest`: the optimizer for parameters that this one does not take (Muon: all but matrices).
+    `rest`: the optimizer for parameters that this one does not take.
+    `takes`: what one with a `rest` takes: hidden matrices (Muon), or every matrix, those of
+    embeddings and readouts included (Shampoo, K-FAC).
     """
 
     name: str
@@ -48,6 +51,7 @@ class OptimizerScaling:
     decay_fold: int
     eps_fold: int = 0
     rest: str = ""
+    takes: Literal["hidden", "matrices"] = "hidden"
 
 
 def _adaptive(sizes: Sizes) -> float:
@@ -83,6 +87,17 @@ def _matched_muon(sizes: Sizes) -> float:
     return _orthogonal(sizes) / sqrt(longest)
 
 
+def _natural(sizes: Sizes) -> float:
+    """K-FAC: B^-1 G A^-1, where A and B are the second moments of inputs and of output gradients.
+
+    Over a batch that does not grow, their largest eigenvalues are in proportion to fan_in and to
+    gradient^2 * fan_out, so that a step has entries 1 / (gradient * fan_in * fan_out): at muP's
+    sizes, those wanted. Damping must be a share of each factor's trace (Ishikawa & Karakida 2023,
+    arXiv 2312.12226), or grow as fan_in for A and as gradient^2 * fan_out for B.
+    """
+    return sizes.update * sizes.gradient * sizes.in_ratio * sizes.out_ratio
+
+
 OPTIMIZERS: dict[str, OptimizerScaling] = {}
 
 
@@ -102,7 +117,16 @@ for _known in (
     OptimizerScaling(name="muon", rate=_torch_muon, fold=1, decay_fold=1, rest="adamw"),
     OptimizerScaling(name="muon-matched", rate=_matched_muon, fold=1, decay_fold=1, rest="adamw"),
     OptimizerScaling(
-        name="shampoo", rate=_orthogonal, fold=1, decay_fold=1, eps_fold=2, rest="adamw"
+        name="shampoo",
+        rate=_orthogonal,
+        fold=1,
+        decay_fold=1,
+        eps_fold=2,
+        rest="adamw",
+        takes="matrices",
+    ),
+    OptimizerScaling(
+        name="kfac", rate=_natural, fold=0, decay_fold=0, rest="adamw", takes="matrices"
     ),
 ):
     register_optimizer(_known)

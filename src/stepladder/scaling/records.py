@@ -106,10 +106,11 @@ def acting_sizes(rule: Rule, growth: Growth) -> Sizes:
     move = 1.0 if alpha is None else depth ** (alpha - 1.0)
     arrives = 1.0 if alpha is None else depth**-alpha / branch
     through_readout = growth.kind in (Kind.INPUT, Kind.HIDDEN, Kind.VECTOR)
+    gradient = growth.out_ratio**-rule.gradient if through_readout else 1.0
     return Sizes(
         init=_initial(rule, growth) * branch,
-        update=n**-exponents.update * move * branch,
-        gradient=(growth.out_ratio**-rule.gradient if through_readout else 1.0) * arrives,
+        update=n**-exponents.update * (gradient if rule.tangent else 1.0) * move * branch,
+        gradient=gradient * arrives,
         in_ratio=growth.in_ratio,
         out_ratio=growth.out_ratio,
         tall=_tall(growth),
@@ -173,13 +174,13 @@ def _epsilon(rule: Rule, sizes: Sizes, multiplier: float, optimizer: OptimizerSc
     return multiplier**-optimizer.eps_fold
 
 
+_TAKES = {"hidden": (Kind.HIDDEN,), "matrices": (Kind.INPUT, Kind.HIDDEN, Kind.READOUT)}
+
+
 def scaling_for(growth: Growth, optimizer: OptimizerScaling) -> OptimizerScaling:
     """The optimizer that takes this parameter: matrix optimizers leave the rest to another."""
-    return OPTIMIZERS[optimizer.rest] if optimizer.rest and not _is_hidden(growth) else optimizer
-
-
-def _is_hidden(growth: Growth) -> bool:
-    return growth.kind is Kind.HIDDEN
+    taken = not optimizer.rest or growth.kind in _TAKES[optimizer.takes]
+    return optimizer if taken else OPTIMIZERS[optimizer.rest]
 
 
 @lru_cache(maxsize=4096)
@@ -197,4 +198,6 @@ def explain(rule: Rule, growth: Growth, tied: bool) -> str:
 def _width_words(rule: Rule, growth: Growth) -> str:
     powers = rule.exponents(growth.kind)
     scale, move = powers.multiplier + powers.init, powers.update
-    return f"scale x width^{-scale:g}, move x width^{-move:g}" if scale or move else ""
+    words = f"scale x width^{-scale:g}, move x width^{-move:g}" if scale or move else ""
+    falls = rule.tangent and growth.kind is not Kind.READOUT
+    return words + f"; moves fall as fan-out^{-rule.gradient:g} as well" if falls else words

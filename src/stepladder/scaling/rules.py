@@ -33,6 +33,7 @@ class Rule:
     `single_rate`: one learning rate everywhere, whatever the sizes say.
     `spectral`: initial scales keep spectral norms at sqrt(fan_out / fan_in) whatever the aspect
     ratio, instead of following powers of the fan-in.
+    `tangent`: updates also fall as the gradients that arrive: the function moves, features do not.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Rule:
     eps: Epsilon = "constant"
     single_rate: bool = False
     spectral: bool = False
+    tangent: bool = False
 
     def exponents(self, kind: Kind) -> Exponents:
         """The exponents of one kind; vectors and fixed parameters have none."""
@@ -123,6 +125,24 @@ for _rule in (
         gradient=1.0,
         depth=0.5,
         decay="independent",
+    ),
+    Rule(
+        name="munit",
+        source="Narayan et al. 2025 (munit scaling), arXiv 2502.05967, Table 2",
+        hidden=Exponents(multiplier=0.5, update=1.0),
+        readout=Exponents(multiplier=1.0, update=1.0),
+        gradient=1.0,
+        decay="independent",
+    ),
+    Rule(
+        name="effective-theory",
+        source="Dinan, Yaida & Zhang 2023, arXiv 2304.02034, equations 1.25 to 1.33 and 1.99 to "
+        "1.116: the neural tangent scaling",
+        hidden=_FAN_IN,
+        readout=_FAN_IN,
+        gradient=0.5,
+        decay="scaled",
+        tangent=True,
     ),
     Rule(
         name="spectral",
