@@ -170,8 +170,8 @@ _card(
     "2106.10165",
     "depth over width is a network's true complexity, and there is a best one",
     "20 + 3 n_out follows from a third-order expansion that a test redoes. With skips and "
-    "activations that are not odd, fluctuations grow faster than in the book's formula (as a reader "
-    "coded it): derived here, and so in sampled networks.",
+    "activations that are not odd, fluctuations grow faster than by the book's formula as a reader "
+    "coded it: derived here, and so in sampled networks.",
 )
 _card(
     "graph",
