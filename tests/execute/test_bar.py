@@ -41,6 +41,6 @@ def test_without_a_terminal_each_run_says_a_line(recipe):
     out = io.StringIO()
     with Bar(Console(file=out), bill(recipe), 10.0) as bar:
         run = bar.watch("tune", recipe)
-        run.row({"step": recipe.steps, "loss": 3.0})
-        run.row({"step": recipe.steps, "validation_loss": 2.5})
+        run.row({"tokens": recipe.tokens, "loss": 3.0})
+        run.row({"tokens": recipe.tokens, "validation_loss": 2.5})
     assert out.getvalue().splitlines()[0] == "  tune, 16x2: loss 2.5000"

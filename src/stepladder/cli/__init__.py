@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "score": ("stepladder.cli.score", "forecast against outcome"),
     "compare": ("stepladder.cli.compare", "what a lever saves over a baseline, and with scale"),
     "search": ("stepladder.cli.search", "the best base hyperparameters, raced up a ladder"),
+    "range": ("stepladder.cli.range", "a first learning rate, from one short run through all"),
     "runs": ("stepladder.cli.runs", "the runs that are paid for: list them, or show one"),
     "fit": ("stepladder.cli.fit", "a scaling law from your own runs, with honest intervals"),
     "forecast": ("stepladder.cli.forecast", "what a run will give, under a fitted law"),

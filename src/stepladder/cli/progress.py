@@ -95,7 +95,8 @@ class RunBar:
         """Notes the loss; says a line where there is no terminal to draw on."""
         loss = row.get("validation_loss", row.get("loss"))
         self.note = f"loss {loss:.4f}"
-        final = row["step"] == self.recipe.steps and "validation_loss" in row
+        whole = self.recipe.steps * self.recipe.batch
+        final = row["tokens"] == whole and "validation_loss" in row
         if final and not self.bar.console.is_terminal:
             self.bar.console.print(f"  {self.label}: loss {loss:.4f}")
 

@@ -13,9 +13,12 @@ CARD = Card(
     "Hypergradient Descent",
     arxiv="2310.03156",
     claim="1.1 to 3 times faster than FedAvg; up to 15% more accurate when the first rate is bad",
-    note="A controller, not a function of progress. With one machine it is hypergradient descent "
-    "(Baydin et al., arXiv 1703.04782); `sensitivity` 1 is the paper's unscaled inner product. "
-    "The bounds gamma = 3 (server) and 10 (clients) are recalled, unconfirmed.",
+    note="A controller, not a function of progress: it multiplies the schedule named by `over`. "
+    "With one machine it is hypergradient descent (Baydin et al., arXiv 1703.04782). The training "
+    "loop gives it the cosine between a gradient and the step before, in [-1, 1]: the paper's "
+    "unscaled product has the model's scale and would need another `sensitivity` at each size. "
+    "The bounds gamma = 3 (server) and 10 (clients) are recalled, unconfirmed. Costs a copy of the "
+    "parameters.",
 )
 
 
@@ -27,16 +30,20 @@ class Hypergradient:
     Attributes:
         factor: the multiplier of the peak rate now.
         gamma: the factor stays in [1/gamma, gamma].
-        sensitivity: multiplies the inner product (whose scale is the model's).
+        sensitivity: multiplies the inner product.
+        over: the schedule that the factor multiplies.
     """
 
     factor: float = 1.0
     gamma: float = 3.0
     sensitivity: float = 1.0
+    over: str = "constant"
 
     def __post_init__(self) -> None:
         if not self.gamma > 1:
             raise ValueError(f"fedhyper: gamma must be above 1: {self.gamma!r}")
+        if not self.sensitivity > 0:
+            raise ValueError(f"fedhyper: sensitivity must be positive: {self.sensitivity!r}")
 
     def update(self, inner: float) -> Self:
         """After a step: `inner` is <this update direction, the one before> (FedHyper-G).

@@ -12,8 +12,12 @@ CARD = Card(
     title="Cyclical Learning Rates for Training Neural Networks",
     arxiv="1506.01186",
     claim="one run of a few epochs finds the largest stable rate",
-    note="Exponential, so that decades get equal time; `read` interprets the losses.",
+    note="Exponential, so that decades get equal time; `stepladder range recipe.toml` makes the run "
+    "and reads it.",
 )
+
+
+LEAST_LOSSES = 10
 
 
 @register(CARD)
@@ -55,8 +59,8 @@ def read(rates: Sequence[float], losses: Sequence[float], *, smoothing: float = 
     Raises:
         ValueError: fewer than ten finite losses, or a loss that never fell (start lower).
     """
-    smooth = _smoothed(losses, smoothing)
-    if len(smooth) < 10:
+    smooth = smoothed(losses, smoothing)
+    if len(smooth) < LEAST_LOSSES:
         raise ValueError(f"a range test needs at least ten finite losses, not {len(smooth)}")
     lowest = min(range(len(smooth)), key=smooth.__getitem__)
     if lowest == 0:
@@ -65,7 +69,7 @@ def read(rates: Sequence[float], losses: Sequence[float], *, smoothing: float = 
     return RangeTest(steepest=rates[steepest], limit=rates[lowest])
 
 
-def _smoothed(losses: Sequence[float], decay: float) -> list[float]:
+def smoothed(losses: Sequence[float], decay: float = 0.9) -> list[float]:
     """Bias-corrected exponential averages, up to the first loss that is not finite."""
     average, smooth = 0.0, []
     for count, loss in enumerate(losses, start=1):
