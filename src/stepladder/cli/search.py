@@ -37,6 +37,9 @@ class Options:
         recipe: recipe (.toml) at scale 1, where base hyperparameters are stated.
         space: what to search.
         scales: widths in widths of the recipe, rising; the last is the one that counts.
+        along: what scales grow: shape (and tokens with it), or tokens alone, in tokens of the
+            recipe: a promoted run then goes on from its trunk, if its schedule has one
+            (docs/schedules.md).
         runs: what to spend, in runs at the last scale.
         proposer: which configuration next (stepladder catalogue --family proposers).
         scheduler: what to spend on it (stepladder catalogue --family schedulers).
@@ -54,6 +57,7 @@ class Options:
     recipe: tyro.conf.Positional[Path]
     space: tyro.conf.Positional[tuple[str, ...]] = field(default=())
     scales: tuple[float, ...] = (1.0, 1.5, 2.0)
+    along: str = "shape"
     runs: float = 16.0
     proposer: str = "bohb"
     scheduler: str = "hyperband"
@@ -74,14 +78,14 @@ def main(argv: list[str]) -> int:
     _require_sense(options)
     console = Console(stderr=options.json)
     from stepladder.recipe import Recipe
-    from stepladder.search.levels import Levels
+    from stepladder.search.levels import ALONG, Levels
     from stepladder.search.space import Space
 
     base = Recipe.load(options.recipe)
     space = Space.parse(options.space).of(base)
     dataset = _data(base, console)
     base = base.on_data(dataset.fingerprint)
-    levels = Levels.of(base, options.scales)
+    levels = Levels.of(base, options.scales, ALONG[options.along])
     executor = _executor(options, space, base)
     planned = _planned(space, base, levels, options, executor)
     if options.plan and options.json:
@@ -96,10 +100,14 @@ def main(argv: list[str]) -> int:
 
 def _require_sense(options: Options) -> None:
     from stepladder.names import did_you_mean
+    from stepladder.search.levels import ALONG
 
     if options.executor not in EXECUTORS:
         near = did_you_mean(options.executor, EXECUTORS)
         raise ValueError(f"there is no executor {options.executor!r}{near}: {EXECUTORS}")
+    if options.along not in ALONG:
+        near = did_you_mean(options.along, ALONG)
+        raise ValueError(f"scales do not go along {options.along!r}{near}: {', '.join(ALONG)}")
     if not options.runs >= 1:
         raise ValueError(f"--runs must be 1 or more, not {options.runs:g}")
     if options.at_once < 0:
@@ -158,11 +166,17 @@ def _planned(
                 "depth": recipe.model.depth,
                 "tokens": recipe.tokens,
                 "runs": runs,
-                "flops": flops * runs,
-                "seconds": each * runs,
+                "flops": flops,
+                "seconds": each * flops / whole,
             }
-            for scale, recipe, runs, flops, each in zip(
-                levels.scales, recipes, outline.runs, levels.costs, seconds, strict=True
+            for scale, recipe, runs, flops, each, whole in zip(
+                levels.scales,
+                recipes,
+                outline.runs,
+                outline.costs,
+                seconds,
+                levels.costs,
+                strict=True,
             )
         ],
     }
@@ -231,6 +245,7 @@ def _run(
         path=folder / JOURNAL,
         seed=options.seed,
         about=base.key,
+        promoted=levels.promoted,
     )
     bar = Bar(console, planned["budget"], seconds)
     with study, bar, _pool(planned["executor"], dataset, bar, options) as pool:
@@ -254,6 +269,7 @@ def _named(space: "Space", base: "Recipe", options: Options) -> str:
     """
     given = [space.to_json(), base.key, options.proposer, options.scheduler, options.seed]
     given += [options.scales[0] if options.scheduler == "deepening" else list(options.scales)]
+    given += [options.along] if options.along != "shape" else []
     return hashlib.sha256(json.dumps(given).encode()).hexdigest()[:8]
 
 

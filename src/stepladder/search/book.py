@@ -55,10 +55,16 @@ class Book:
 
     Args:
         costs: of a run at each level, rising.
+        promoted: of one there that goes on from where the level below left it; the same if None.
+
+    Attributes:
+        parents: of each promoted trial, the one whose configuration it has.
     """
 
-    def __init__(self, costs: Sequence[float]) -> None:
+    def __init__(self, costs: Sequence[float], promoted: Sequence[float] | None = None) -> None:
         self.costs = tuple(costs)
+        self.promoted = tuple(promoted or costs)
+        self.parents: dict[int, int] = {}
         self.trials = 0
         self.rungs: dict[tuple[int, int], Rung] = {}
         self._running: dict[int, Rung] = {}
@@ -67,6 +73,10 @@ class Book:
     def top(self) -> int:
         """The highest level."""
         return len(self.costs) - 1
+
+    def cost(self, step: Step) -> float:
+        """What a step costs beyond what its parent has paid."""
+        return (self.costs if step.parent is None else self.promoted)[step.level]
 
     def rung(self, bracket: int, level: int) -> Rung:
         """The trials of a bracket at a level, perhaps none."""
@@ -80,6 +90,7 @@ class Book:
         self._running[trial] = rung
         if step.parent is not None:
             self.rung(step.bracket, step.level - 1).promoted.add(step.parent)
+            self.parents[trial] = step.parent
 
     def end(self, trial: int, loss: float) -> None:
         """Note what came of it; an infinite loss where it diverged or failed."""

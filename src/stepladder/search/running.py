@@ -23,12 +23,16 @@ class Outline:
     """What a search will run, from a rehearsal of its scheduler with random losses.
 
     Attributes:
-        runs: at each level.
-        cost: FLOP of all of them.
+        runs, costs: at each level, and the FLOP of them; `cost`, of all.
     """
 
     runs: tuple[int, ...]
-    cost: float
+    costs: tuple[float, ...]
+
+    @property
+    def cost(self) -> float:
+        """FLOP of all runs."""
+        return sum(self.costs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +55,15 @@ class Found:
 
 def rehearse(space: Space, levels: Levels, scheduler: str, budget: float, at_once: int) -> Outline:
     """What a budget (FLOP) pays for: how often a run is made at each level, about."""
-    draws = np.random.default_rng(0)
-    with Study.open(space, levels.costs, proposer="random", scheduler=scheduler) as study:
+    draws, costs = np.random.default_rng(0), [0.0] * len(levels.costs)
+    with Study.open(
+        space, levels.costs, proposer="random", scheduler=scheduler, promoted=levels.promoted
+    ) as study:
         while jobs := _affordable(study, budget, at_once):
             for job in jobs:
+                costs[job.level] += job.cost
                 study.tell(job, float(draws.random()))
-        return Outline(runs=_runs(study), cost=study.spent)
+        return Outline(runs=_runs(study), costs=tuple(costs))
 
 
 def run(

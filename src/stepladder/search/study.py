@@ -24,12 +24,12 @@ from typing import Any, Self
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from stepladder.durable import locked
 from stepladder.search.book import Book, Step
-from stepladder.search.journal import Journal
+from stepladder.search.journal import Journal, Ledger
 from stepladder.search.proposers import Setup, build
 from stepladder.search.schedulers import REGISTRY as SCHEDULERS
 from stepladder.search.space import Space, Values
@@ -49,7 +49,8 @@ class Job:
 
     Attributes:
         trial: number of its Optuna trial.
-        level: where on the ladder; `cost` is what a run there costs.
+        level: where on the ladder; `cost` is what a run there costs, beyond what a run of the same
+            configuration below has paid.
         values: searched fields, those that are active.
         parent: the trial that this configuration was promoted from, if it was.
     """
@@ -75,10 +76,15 @@ class Study:
     """See the top of the module; made by `Study.open`."""
 
     def __init__(
-        self, study: optuna.Study, space: Space, costs: Sequence[float], scheduler: str
+        self,
+        study: optuna.Study,
+        space: Space,
+        costs: Sequence[float],
+        promoted: Sequence[float] | None,
+        scheduler: str,
     ) -> None:
         self.optuna, self.space = study, space
-        self.book = Book(costs)
+        self.book = Book(costs, promoted)
         self.scheduler = SCHEDULERS[scheduler]()
         self.spent = 0.0  # cost of all trials that were told
         self._trials: dict[int, Trial] = {}
@@ -97,6 +103,7 @@ class Study:
         path: Path | None = None,
         seed: int = 0,
         about: str = "",
+        promoted: Sequence[float] | None = None,
     ) -> Self:
         """A new study, or the one of a journal, where it stands.
 
@@ -106,6 +113,7 @@ class Study:
             seed: with equal results told in equal order, equal studies. Optuna's own samplers
                 start their stream anew when a study is reopened.
             about: what else makes this study another, such as the key of its base recipe.
+            promoted: costs of runs that go on from the level below; `costs` if None.
 
         Raises:
             ValueError: an unknown proposer or scheduler, a journal of another study (with what
@@ -122,13 +130,15 @@ class Study:
             "seed": seed,
             "about": about,
         }
+        if promoted is not None and tuple(promoted) != tuple(costs):
+            identity["promoted"] = list(promoted)
         with ExitStack() as closing:
             inner = _open(path, closing)
             _require_same(inner, identity, path)
             done = len(inner.get_trials(deepcopy=False))
             setup = Setup(distributions=space.distributions, costs=tuple(costs), seed=(seed, done))
             inner.sampler = build(proposer, setup)
-            study = cls(inner, space, costs, scheduler)
+            study = cls(inner, space, costs, promoted, scheduler)
             study._closing = closing.pop_all()
         return study
 
@@ -159,7 +169,7 @@ class Study:
         if self._orphans:
             return self._orphans.pop(0) if self._orphans[0].cost <= within else None
         step = self.scheduler.next(self.book)
-        if step is None or self.book.costs[step.level] > within:
+        if step is None or self._cost(step) > within:
             return None
         return self._start(step)
 
@@ -199,10 +209,17 @@ class Study:
                 return Best(trial=number, level=level, loss=loss, values=values)
         return None
 
+    def _cost(self, step: Step) -> float:
+        """What a step costs; one that a proposer fills anew goes on from nothing."""
+        if _renews(self.optuna.sampler, step, self.book):
+            return self.book.costs[step.level]
+        return self.book.cost(step)
+
     def _start(self, step: Step) -> Job:
         """A new trial in the journal with all its parameters."""
         parent = None if step.parent is None else self._frozen(step.parent)
-        attributes = {LEVEL: step.level, BRACKET: step.bracket, COST: self.book.costs[step.level]}
+        cost = self._cost(step)
+        attributes = {LEVEL: step.level, BRACKET: step.bracket, COST: cost}
         if parent is not None:
             attributes[PARENT] = parent.number
         renewed = parent is not None and _renews(self.optuna.sampler, step, self.book)
@@ -216,15 +233,8 @@ class Study:
         trial.set_user_attr(READY, True)
         self.book.start(trial.number, step)
         self._trials[trial.number] = trial
-        return self._job(trial.number, step, values)
-
-    def _job(self, trial: int, step: Step, values: Values) -> Job:
         return Job(
-            trial=trial,
-            level=step.level,
-            cost=self.book.costs[step.level],
-            values=values,
-            parent=step.parent,
+            trial=trial.number, level=step.level, cost=cost, values=values, parent=step.parent
         )
 
     @contextmanager
@@ -261,7 +271,14 @@ class Study:
         step = _step(past)
         self.book.start(past.number, step)
         self._trials[past.number] = trial
-        self._orphans.append(self._job(past.number, step, dict(past.params)))
+        job = Job(
+            trial=past.number,
+            level=step.level,
+            cost=past.user_attrs[COST],
+            values=dict(past.params),
+            parent=step.parent,
+        )
+        self._orphans.append(job)
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self.optuna.get_trials(deepcopy=False)[number]
@@ -328,7 +345,9 @@ def _open(path: Path | None, closing: ExitStack) -> optuna.Study:
             raise ValueError(
                 f"another process is at the study {path}: wait for it to end, or stop it"
             )
-        storage = JournalStorage(Journal(path))
+        journal = Journal(path)
+        closing.callback(journal.sync)
+        storage = Ledger(journal)
     try:
         return optuna.create_study(
             storage=storage, study_name=NAME, direction="minimize", load_if_exists=True
@@ -352,10 +371,11 @@ def _require_same(study: optuna.Study, identity: dict[str, Any], path: Path | No
         return
     if known is None:
         raise ValueError(f"{path} is the journal of a study that Stepladder did not make")
-    longer = written["costs"][: len(known["costs"])] == known["costs"]
+    grows = [name for name in ("costs", "promoted") if name in written and name in known]
+    longer = all(written[name][: len(known[name])] == known[name] for name in grows)
     if written["scheduler"] == "deepening" and longer:
         study.set_user_attr(IDENTITY, written)
-        known = known | {"costs": written["costs"]}
+        known = known | {name: written[name] for name in grows}
     other = [name for name in written if known.get(name) != written[name]]
     if other:
         raise ValueError(

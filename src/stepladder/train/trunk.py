@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import numpy as np
 from stepladder.branches import Branch, find_branch, known_branches
 from stepladder.recipe import Recipe, Schedule
 from stepladder.train.feedback import reacts
-from stepladder.train.timeline import evaluation_steps, rate_factor
+from stepladder.train.timeline import evaluation_steps, rate_factor, warmup_steps
 
 TRAIL, MEASURED = "trail.npy", "measured.json"
 DIGEST_LENGTH = 16
@@ -52,7 +53,8 @@ def lengthened(recipe: Recipe, tokens: int) -> Recipe:
 
 @lru_cache(maxsize=64)
 def trunk_steps(recipe: Recipe) -> int:
-    """How many steps a run of twice the horizon would begin with alike."""
+    """How many steps a run of twice the horizon would begin with alike; 0 where they are no more
+    than the warmup, which is not worth a checkpoint."""
     if stem_of(recipe) is None:
         return 0
     longer = lengthened(recipe, 2 * recipe.tokens)
@@ -61,7 +63,8 @@ def trunk_steps(recipe: Recipe) -> int:
         for step in range(recipe.steps)
         if rate_factor(recipe, step) != rate_factor(longer, step)
     )
-    return next(differ, recipe.steps)
+    end = next(differ, recipe.steps)
+    return end if end > ceil(warmup_steps(recipe)) else 0
 
 
 def digests(recipe: Recipe, ends: Iterable[int]) -> dict[int, str]:
