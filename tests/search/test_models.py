@@ -130,6 +130,7 @@ def seen(levels, losses, configs=None):
         loss=np.array(losses, dtype=float),
         trial=np.arange(count),
         config=np.arange(count) if configs is None else np.array(configs),
+        ended=np.arange(count),
         pending=np.empty((0, 1)),
         pending_level=np.empty(0, dtype=int),
     )

@@ -140,6 +140,7 @@ def test_candidates_that_were_run_are_left_out():
         loss=np.ones(2),
         trial=np.arange(2),
         config=np.arange(2),
+        ended=np.arange(2),
         pending=np.array([at(3, "b")]),
         pending_level=np.array([0]),
     )

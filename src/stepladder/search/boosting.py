@@ -57,6 +57,18 @@ class Forest:
             out += RATE * np.take_along_axis(tree.values, leaves, axis=1)
         return out.T
 
+    def predict_each(self, x: Array, which: Indices) -> Array:
+        """One quantile, by its index `which` (m,), at each of points (m, d): (m,)."""
+        bits = _bits(x, self.thresholds)
+        out = np.empty(len(x))
+        for q, start in enumerate(self.start + self.shift):
+            own = which == q
+            splits = np.array([tree.splits[q] for tree in self.trees])  # (trees, depth)
+            values = np.array([tree.values[q] for tree in self.trees])  # (trees, leaves)
+            leaves = _leaves(bits[own], splits)  # (trees, points)
+            out[own] = start + RATE * np.take_along_axis(values, leaves, axis=1).sum(axis=0)
+        return out
+
 
 def boost(x: Array, y: Array, quantiles: Array) -> Forest:
     """Fit quantiles of outputs (n,) given inputs (n, d)."""

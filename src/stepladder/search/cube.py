@@ -6,7 +6,7 @@ the middle of its axis.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ Indices = NDArray[np.int64]
 
 MIDDLE = 0.5
 FIRST_ROOM = 64
+REFIT_SHARE = 1 / 32
 
 
 class Cube:
@@ -75,15 +76,19 @@ class Cube:
         return np.asarray(np.ravel_multi_index(tuple(at.T), tuple(self._cells)))
 
 
+OF_ENDED = ("x", "level", "loss", "trial", "config", "ended")  # arrays of trials that ended
+
+
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """Trials as arrays, in the order they were asked.
+    """Trials as arrays, in the order they were asked; good until the history is read again.
 
     Attributes:
         x: points (n, d) of trials that ended.
         level: of each (n,).
         loss: (n,), infinite where one diverged.
         trial, config: number of each trial, and of the first with its configuration (n,).
+        ended: rank of each in the order they ended (n,).
         pending: points (m, d) of trials at work, and `pending_level` (m,).
     """
 
@@ -92,6 +97,7 @@ class Seen:
     loss: Array
     trial: Indices
     config: Indices
+    ended: Indices
     pending: Array
     pending_level: Indices
 
@@ -103,59 +109,104 @@ class Seen:
         """Which trials gave a loss (n,)."""
         return np.isfinite(self.loss)
 
+    def only(self, which: Indices | Flags) -> "Seen":
+        """Some of the trials that ended, with all that are at work."""
+        own = {name: getattr(self, name)[which] for name in OF_ENDED}
+        return replace(self, **own)
+
+    def first(self, count: int) -> Flags:
+        """The trials that were the first `count` to end (n,)."""
+        return np.asarray(self.ended < count)
+
+    def bounded(self, most: int) -> Indices:
+        """As many trials, in the order they were asked: half of them the best, first by level and
+        then by loss, and the others thinned out evenly. All of them where there are no more."""
+        if len(self) <= most:
+            return np.arange(len(self))
+        ranked = np.lexsort((self.loss, -self.level))
+        best, rest = ranked[: most // 2], np.sort(ranked[most // 2 :])
+        thinned = rest[np.linspace(0, len(rest) - 1, most - len(best)).astype(int)]
+        return np.sort(np.concatenate([best, thinned]))
+
 
 class History:
     """What a sampler knows of its study, read as it grows: each trial once."""
 
     def __init__(self, cube: Cube) -> None:
         self.cube = cube
-        self._rows = np.empty((FIRST_ROOM, len(cube) + 4))
         self._count = 0
         self._next = 0
         self._open: list[int] = []
+        # A row a trial: number, config, level, rank of its end; and loss, point.
+        self._numbers = np.empty((FIRST_ROOM, 4), dtype=np.int64)
+        self._values = np.empty((FIRST_ROOM, len(cube) + 1))
+
+    @property
+    def at_work(self) -> tuple[int, ...]:
+        """Numbers of the trials that had not ended when it was read."""
+        return tuple(self._open)
 
     def read(self, study: Study, now: int) -> Seen:
         """Everything before the trial `now`, which is about to be proposed."""
         trials = study.get_trials(deepcopy=False)
-        unread = [*self._open, *range(self._next, len(trials))]
-        self._open, self._next = [], len(trials)
-        for number in unread:
-            if trials[number].state.is_finished():
-                self._add(trials[number])
-            else:
-                self._open.append(number)
+        unread = [trials[number] for number in (*self._open, *range(self._next, len(trials)))]
+        self._next = len(trials)
+        self._open = [trial.number for trial in unread if not trial.state.is_finished()]
+        for trial in sorted(filter(_has_ended, unread), key=_end):
+            self._add(trial)
         return self._seen([trials[number] for number in self._open if number != now])
 
     def _add(self, trial: FrozenTrial) -> None:
         level, loss = outcome(trial)
         if loss is None:
             return
-        if self._count == len(self._rows):
-            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+        if self._count == len(self._numbers):
+            self._numbers = np.concatenate([self._numbers, np.empty_like(self._numbers)])
+            self._values = np.concatenate([self._values, np.empty_like(self._values)])
+        at = int(np.searchsorted(self._numbers[: self._count, 0], trial.number))
         config = trial.user_attrs.get("config", trial.number)
-        self._rows[self._count] = [
-            trial.number,
-            config,
-            level,
-            loss,
-            *self.cube.point(trial.params),
-        ]
+        _insert(self._numbers, at, self._count, [trial.number, config, level, self._count])
+        _insert(self._values, at, self._count, [loss, *self.cube.point(trial.params)])
         self._count += 1
 
     def _seen(self, running: list[FrozenTrial]) -> Seen:
-        rows = self._rows[: self._count]
-        rows = rows[np.argsort(rows[:, 0])]
+        numbers, values = self._numbers[: self._count], self._values[: self._count]
         points = [self.cube.point(trial.params) for trial in running if trial.params]
         levels = [trial.user_attrs.get("level", 0) for trial in running if trial.params]
         return Seen(
-            trial=rows[:, 0].astype(int),
-            config=rows[:, 1].astype(int),
-            level=rows[:, 2].astype(int),
-            loss=rows[:, 3],
-            x=rows[:, 4:],
+            trial=numbers[:, 0],
+            config=numbers[:, 1],
+            level=numbers[:, 2],
+            ended=numbers[:, 3],
+            loss=values[:, 0],
+            x=values[:, 1:],
             pending=np.array(points).reshape(-1, len(self.cube)),
             pending_level=np.array(levels, dtype=int),
         )
+
+
+def _insert(rows: NDArray[Any], at: int, count: int, row: list[Any]) -> None:
+    """A row into the first `count` of an array that has room for it."""
+    rows[at + 1 : count + 1] = rows[at:count]
+    rows[at] = row
+
+
+def _has_ended(trial: FrozenTrial) -> bool:
+    return trial.state.is_finished()
+
+
+def _end(trial: FrozenTrial) -> tuple[Any, int]:
+    return trial.datetime_complete, trial.number
+
+
+def milestone(count: int) -> int:
+    """The last count at which what is learned from as many results is learned anew.
+
+    At every result at first, and then about every 3% more: one result among many changes little,
+    and a study that is reopened learns from the same.
+    """
+    step = 2 ** max(0, int(np.log2(REFIT_SHARE * max(count, 1))))
+    return count - count % step
 
 
 def outcome(trial: FrozenTrial) -> tuple[int, float | None]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import truncnorm
+from scipy.special import ndtr, ndtri
 
 from stepladder.card import Card
 from stepladder.search.cube import Array, Cube, Flags, Seen
@@ -113,8 +113,10 @@ class Density:
 
 
 def _draw_range(centres: Array, width: float, rng: np.random.Generator) -> Array:
-    low, high = -centres / width, (1 - centres) / width
-    return np.asarray(truncnorm.rvs(low, high, loc=centres, scale=width, random_state=rng))
+    """A normal number around each centre (n,), of those within [0, 1]: by the inverse of its
+    distribution (both bounds are on their own side of the centre, where that is exact)."""
+    low, high = ndtr(-centres / width), ndtr((1 - centres) / width)
+    return np.clip(centres + width * ndtri(rng.uniform(low, high)), 0.0, 1.0)
 
 
 def _thin(x: Array) -> Array:

@@ -26,6 +26,7 @@ CARD = Card(
 FACTOR = 0.5  # of the difference that a mutant is made with
 CROSSOVER = 0.5  # chance of each coordinate to come from the mutant
 PARENTS = 3  # least, of a mutation
+LARGEST = np.finfo(float).max
 
 
 class Dehb(PointSampler):
@@ -73,12 +74,14 @@ def survivors(loss: Array, size: int) -> Indices:
     Trial i was made for place i modulo size, and took it if it was as good (greedy selection of
     differential evolution, Storn & Price 1997).
     """
-    holders = np.arange(min(size, len(loss)))
-    for trial in range(size, len(loss)):
-        place = trial % size
-        if loss[trial] <= loss[holders[place]]:
-            holders[place] = trial
-    return holders
+    rounds = -(-len(loss) // size)
+    padded = np.full(rounds * size, np.nan)
+    padded[: len(loss)] = loss
+    latest_first = padded.reshape(rounds, size)[::-1, : len(loss)]
+    # The least of each place, and the latest of equals; an empty place holds no trial.
+    ranked = np.where(np.isnan(latest_first), np.inf, np.minimum(latest_first, LARGEST))
+    held = rounds - 1 - ranked.argmin(axis=0)
+    return np.asarray(held * size + np.arange(latest_first.shape[1]))
 
 
 def crossed(target: Array, mutant: Array, rng: np.random.Generator) -> Array:

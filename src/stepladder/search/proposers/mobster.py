@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import norm
 
 from stepladder.card import Card
-from stepladder.search.cube import Array, Cube, Indices, Seen
+from stepladder.search.cube import Array, Cube, Indices, Seen, milestone
 from stepladder.search.process import Process, fit
 from stepladder.search.proposers import Setup, register
 from stepladder.search.sampler import PointSampler
@@ -18,7 +18,8 @@ CARD = Card(
     note="Joint Matern-5/2 kernel with a length for every parameter and for the level; expected "
     "improvement at the highest level with enough trials; trials at work count with their expected "
     "outcome, where the paper draws fantasies. Confirmed against syne-tune's documentation; the "
-    "number of trials that is enough (3) is unconfirmed. The newest 200 trials are fitted. Made "
+    "number of trials that is enough (3) is unconfirmed. At most 200 trials are fitted, the best "
+    "and some of the others; lengths and noise at every result up to 64, then every 3% more. Made "
     "for the scheduler `halving`.",
 )
 
@@ -30,7 +31,7 @@ MOST = 200
 
 
 class Mobster(PointSampler):
-    """Lengths and noise are refitted for every new result."""
+    """Lengths and noise are refitted now and then (`cube.milestone`)."""
 
     _known: tuple[int, Array, float] | None = None
 
@@ -49,13 +50,18 @@ class Mobster(PointSampler):
         return np.asarray(points[int(np.argmax(gain))])
 
     def _model(self, seen: Seen) -> Process:
-        keep = np.flatnonzero(seen.finite)[-MOST:]
-        x, y = self._joint(seen.x[keep], seen.level[keep]), np.log(_positive(seen.loss[keep]))
-        if self._known is None or self._known[0] != len(seen):
-            found = fit(x, y)
-            self._known = len(seen), found.lengths, found.noise
-        model = fit(x, y, self._known[1], self._known[2])
+        due = milestone(len(seen))
+        if self._known is None or self._known[0] != due:
+            found = fit(*self._data(seen.only(seen.first(due))))
+            self._known = due, found.lengths, found.noise
+        model = fit(*self._data(seen), self._known[1], self._known[2])
         return model.with_pending(self._joint(seen.pending, seen.pending_level))
+
+    def _data(self, seen: Seen) -> tuple[Array, Array]:
+        """Inputs and log losses of the trials that are fitted."""
+        found = seen.only(seen.finite)
+        found = found.only(found.bounded(MOST))
+        return self._joint(found.x, found.level), np.log(_positive(found.loss))
 
     def _joint(self, points: Array, level: Indices) -> Array:
         return np.column_stack([points, level / max(1, len(self.costs) - 1)])
