@@ -12,7 +12,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from stepladder.recipe import Optimizer
+from stepladder.batching.noise_scale import NoiseScaleMeter
+from stepladder.recipe import Batching, Optimizer, Schedule
 from stepladder.store import Store
 from stepladder.train import sitting, train
 from stepladder.train.checkpoint import load_weights
@@ -157,6 +158,27 @@ def test_the_curve_the_clipping_and_the_weights_of_one_process(
     assert "from step 5 of 12" in last_start(begun, made)
 
 
+def test_the_noise_scale_of_the_processes_own_gradients(made, together, stores, dataset):
+    """Without accumulation the small batch is a process's share; its gradients by autograd."""
+    still = replace(made, optimizer=Optimizer(name="sgd", lr=1e-30), accumulate=1, tokens=8 * 128)
+    store, meter = stores("two"), NoiseScaleMeter()
+    together(2, (replace(still, evaluations=1), store, {}))
+    model, _ = sitting.build(still)
+    model.double()
+    for step in range(8):
+        x, y = dataset.batch(step, batch_sequences=8, context=16, seed=0)
+        parts = [slice(0, 4), slice(4, 8), slice(0, 8)]
+        grads = [
+            torch.autograd.grad(model.loss(x[p], y[p]), list(model.parameters())) for p in parts
+        ]
+        first, second, whole = (sum(float(g.square().sum()) for g in part) for part in grads)
+        meter.add(small_square=(first + second) / 2, big_square=whole, small=64, big=128)
+    expected = meter.estimate()
+    (found,) = [row for row in curve(store, replace(still, evaluations=1)) if "noise_scale" in row]
+    assert found["noise_scale"] == pytest.approx(expected.scale, rel=1e-6)
+    assert found["noise_scale_low"] == pytest.approx(expected.low, rel=1e-6)
+
+
 def test_one_process_goes_on_where_several_stopped(made, together, stores, dataset):
     """Ctrl-C reached one of them only: all save, and all stop."""
     one, begun = stores("one"), stores("begun")
@@ -181,10 +203,13 @@ def test_what_refuses_a_run_refuses_it_in_every_process(made, together, stores):
 
 def test_what_does_not_divide_is_refused(made):
     lion = replace(made, optimizer=Optimizer(name="lion", lr=0.01))
+    tested = Batching(name="norm-test", params={"largest": 4})
     tied = replace(made, model=replace(made.model, tied=True))
     for recipe, processes, tensor, said in [
         (lion, 2, 1, "'lion' does not run on several"),
         (tied, 2, 1, "set tied = false"),
+        (replace(made, schedule=Schedule(name="fedhyper")), 2, 1, "'fedhyper' reacts to whole"),
+        (replace(made, batching=tested), 2, 1, "'norm-test' reacts to whole gradients"),
         (made, 4, 3, "groups of 3"),
         (made, 4, 4, r"model.kv_heads \(2\) does not divide among 4"),
         (made, 3, 1, "4 sequences of a micro-batch do not divide among 3"),
@@ -192,3 +217,4 @@ def test_what_does_not_divide_is_refused(made):
         with pytest.raises(ValueError, match=said):
             check_divides(recipe, processes, tensor)
     check_divides(made, 4, 2)
+    check_divides(replace(made, batching=Batching(name="doubling", params={"end": 4})), 4, 2)

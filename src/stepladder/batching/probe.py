@@ -102,7 +102,8 @@ class ShardProbe:
         """Keep what the gradients add up to, where a shard is complete."""
         self._seen += 1
         if self._seen % self._each == 0:
-            self._sums.append([p.grad.detach().clone() for p in self._used()])
+            grads = [p.grad for p in self._parameters]
+            self._sums.append([g.detach().clone() for g in grads if g is not None])
 
     def statistics(self, *, coordinates: bool = False) -> GradientStatistics:
         """What the step's shards say (fetches from the device).
@@ -124,9 +125,6 @@ class ShardProbe:
 
         flat = torch.stack([torch.cat([g.flatten() for g in shard]) for shard in shards])
         return GradientStatistics.from_shards(flat.double().cpu().numpy(), self._size)
-
-    def _used(self) -> "list[Tensor]":
-        return [p for p in self._parameters if p.grad is not None]
 
 
 def shard_statistics(shards: "Sequence[Sequence[Tensor]]", shard_size: float) -> GradientStatistics:

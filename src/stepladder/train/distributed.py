@@ -42,10 +42,12 @@ from stepladder.train.checkpoint import (
 )
 from stepladder.train.evaluate import Evaluation, sequence_losses, summary
 from stepladder.train.execution import Execution, find_device
+from stepladder.train.feedback import controller_of, measures
 from stepladder.train.loop import CHECKPOINT_SECONDS, Session, autocast
 from stepladder.train.preflight import preflight
 from stepladder.train.sharding import (
     Grid,
+    Listener,
     columns,
     copies,
     local,
@@ -118,6 +120,12 @@ def check_divides(recipe: Recipe, processes: int, tensor_parallel: int) -> None:
                 f"model.{what} ({getattr(model, what)}) does not divide among {tensor_parallel} "
                 "processes: choose another --tensor-parallel"
             )
+    if processes > 1 and (controller_of(recipe) or measures(recipe) != "nothing"):
+        what = recipe.batching.name or recipe.schedule.name
+        raise ValueError(
+            f"{what!r} reacts to whole gradients, which several processes do not hold: choose "
+            "another, or one process"
+        )
     groups = processes // tensor_parallel
     rows = recipe.batch // model.context // recipe.accumulate
     if rows % groups:
@@ -144,7 +152,9 @@ class ShardedSession(Session):
         grid: Grid,
     ) -> None:
         self.grid = grid
+        self.listener = Listener(execution.device)
         super().__init__(recipe, run, dataset, execution, watch)
+        self.listener.attach(self.model)
         run.log(f"on {grid.size} processes, {grid.tensor.size()} to a matrix")
         inputs, targets = self.validation
         self.sequences = len(inputs)
@@ -227,18 +237,41 @@ class ShardedSession(Session):
         for parameter, share in zip(self.parameters, self.shares, strict=True):
             share.data = local(parameter)  # where FSDP keeps it
             share.grad = None if parameter.grad is None else local(cast(DTensor, parameter.grad))
-        squares = torch.zeros((), device=self.execution.device, dtype=torch.float64)
+        norm = self._norm()
         for parameter, share in zip(self.parameters, self.shares, strict=True):
             if share.grad is not None:
                 share.grad.div_(summands(parameter, self.grid))
-                squares += share.grad.double().square().sum() / copies(parameter)
-        dist.all_reduce(squares)
-        norm = squares.sqrt()
         factor = (bound / (norm + CLIP_EPS)).clamp(max=1.0)
         for share in self.shares:
             if share.grad is not None:
                 share.grad.mul_(factor.to(share.grad.dtype))
         return norm
+
+    def _norm(self) -> Tensor:
+        squares = torch.zeros((), device=self.execution.device, dtype=torch.float64)
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                grad = local(cast(DTensor, parameter.grad)).double()
+                square = grad.square().sum() / summands(parameter, self.grid) ** 2
+                squares += square / copies(parameter)
+        dist.all_reduce(squares)
+        return squares.sqrt()
+
+    def _backward(self) -> tuple[Tensor, Tensor]:
+        """Where a step has one micro-batch, the small batch is a process's share of it."""
+        self.listener.squares.zero_()
+        loss, first = super()._backward()
+        if self._small() < self.recipe.batch // self.recipe.accumulate:
+            squares = self.listener.squares.clone()
+            dist.all_reduce(squares)
+            own, summed = squares.unbind()
+            first = self._norm() * (self.grid.size * own / summed).sqrt()
+        return loss, first
+
+    def _small(self) -> int:
+        small = super()._small()
+        alone = self.grid.tensor.size() == 1 and small == self.taken * self.recipe.batch
+        return small // self.grid.size if alone else small
 
     def _agreed(self, wish: bool) -> bool:
         wishes = torch.tensor(int(wish))

@@ -53,6 +53,12 @@ def controller_of(recipe: Recipe, rate: float = 1.0) -> Controller | None:
     return schedules.controller(given.name, **{**given.params, "factor": rate})
 
 
+def measures(recipe: Recipe) -> batching.Measures:
+    """What its batch policy must be shown of the gradients."""
+    policy = policy_of(recipe)
+    return policy.measures if policy else "nothing"
+
+
 def reacts(recipe: Recipe) -> bool:
     """Whether a recipe's steps depend on more than their number, so that it trains by itself."""
     return bool(recipe.batching.name) or recipe.schedule.name in schedules.CONTROLLERS
@@ -67,13 +73,8 @@ class Batches:
 
     def __init__(self, recipe: Recipe, parameters: Iterable[Tensor]) -> None:
         self.recipe, self.parameters = recipe, list(parameters)
-        self.policy = policy_of(recipe)
+        self.policy, self.measures = policy_of(recipe), measures(recipe)
         self.probe: ShardProbe | None = None
-
-    @property
-    def measures(self) -> batching.Measures:
-        """What it must be shown of the gradients."""
-        return self.policy.measures if self.policy else "nothing"
 
     def first(self) -> int:
         """Of the run's first step; a test begins with the recipe's own."""
@@ -141,28 +142,23 @@ class Hindsight:
     @torch.no_grad()
     def after(self) -> None:
         """It was taken."""
-        torch._foreach_sub_(self.moved, self.parameters)
-        torch._foreach_neg_(self.moved)
+        for moved, parameter in zip(self.moved, self.parameters, strict=True):
+            moved.neg_().add_(parameter)
 
 
 def note_noise(
-    progress: Progress, recipe: Recipe, measured: Iterable[tuple[float, float, int]]
+    progress: Progress, measured: Iterable[tuple[float, float, tuple[int, int]]]
 ) -> None:
     """Keep what steps say about the gradient's noise.
 
     Args:
-        measured: of each step the norms of the first micro-batch's gradient and of the whole, and
-            how many batches it took; steps of a single micro-batch say nothing.
+        measured: of each step the norms of a part's gradient and of the whole, and the tokens of
+            the part and of the whole; where a step had only one part, it says nothing.
     """
-    meter, micro = NoiseScaleMeter(progress.noise), recipe.batch // recipe.accumulate
-    for first, whole, taken in measured:
-        if taken * recipe.accumulate > 1 and math.isfinite(first) and math.isfinite(whole):
-            meter.add(
-                small_square=first**2,
-                big_square=whole**2,
-                small=micro,
-                big=taken * recipe.batch,
-            )
+    meter = NoiseScaleMeter(progress.noise)
+    for first, whole, (small, big) in measured:
+        if small < big and math.isfinite(first) and math.isfinite(whole):
+            meter.add(small_square=first**2, big_square=whole**2, small=small, big=big)
     progress.noise = meter.steps
 
 

@@ -86,7 +86,7 @@ class Session(Sitting):
         self.batches = Batches(recipe, self.model.parameters())
         if self.progress.step == 0:
             self.progress.batches = self.batches.first()
-        self.pending: list[tuple[Tensor, Tensor, Tensor, int]] = []
+        self.pending: list[tuple[Tensor, Tensor, Tensor, tuple[int, int]]] = []
         inputs, targets = dataset.validation(recipe.model.context, recipe.validation)
         self.validation = inputs.to(execution.device), targets.to(execution.device)
 
@@ -144,7 +144,7 @@ class Session(Sitting):
         start = time.monotonic()
         progress = self.progress
         self.taken = progress.batches
-        self.pending.append((*self._step(), self.taken))
+        self.pending.append((*self._step(), (self._small(), self.taken * self.recipe.batch)))
         progress.step += 1
         progress.extra += self.taken - 1
         progress.batches = self.batches.next(self.taken, progress.done)
@@ -160,7 +160,7 @@ class Session(Sitting):
         self.watch.step(progress.done)
 
     def _step(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, and gradient norms of the whole batch and of its first micro-batch."""
+        """Loss, and gradient norms of the whole batch and of the part that `_small` says."""
         loss, first = self._backward()
         # An infinite bound measures the norm and leaves the gradients alone.
         norm = self._clip(self.recipe.optimizer.clip or math.inf)
@@ -204,6 +204,10 @@ class Session(Sitting):
             self.batches.after_backward()
         return total, first
 
+    def _small(self) -> int:
+        """Tokens of the part of a step whose gradient is measured: the first micro-batch."""
+        return self.recipe.batch // self.recipe.accumulate
+
     def _micro_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         parts = self.recipe.accumulate
         for batch in range(self.progress.done, self.progress.done + self.taken):
@@ -241,10 +245,10 @@ class Session(Sitting):
     def _settle(self) -> None:
         """Read losses and norms back from the device; waits for it, so it is done seldom."""
         if self.pending:
-            losses, norms, firsts, taken = zip(*self.pending, strict=True)
-            measured, small = torch.stack(norms).tolist(), torch.stack(firsts).tolist()
-            self.note(self._mean(torch.stack(losses)).tolist(), measured)
-            note_noise(self.progress, self.recipe, zip(small, measured, taken, strict=True))
+            losses, wholes, firsts, sizes = zip(*self.pending, strict=True)
+            first, whole = torch.stack(firsts).tolist(), torch.stack(wholes).tolist()
+            self.note(self._mean(torch.stack(losses)).tolist(), whole)
+            note_noise(self.progress, zip(first, whole, sizes, strict=True))
             self.pending = []
 
 

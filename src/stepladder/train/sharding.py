@@ -8,8 +8,10 @@ norms, head) works on a process's own tokens alone, so that it is sharded over t
 its gradient is the mean over it; the head's fused loss sees plain tensors.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -111,6 +113,43 @@ def _own_tokens(grid: Grid, _module: nn.Module, args: tuple[Tensor]) -> tuple[Te
 def columns(x_BT: Tensor, grid: Grid) -> Tensor:
     """The tokens of each sequence that are this process's between branches."""
     return x_BT.chunk(grid.tensor.size(), dim=1)[grid.column].contiguous()
+
+
+class Listener:
+    """Sums squares of the gradients that FSDP adds up over processes, before and after.
+
+    Attributes:
+        squares: [2], of this process's own gradients and of its share of their sum, since it was
+            last set to zero; float64. Both in FSDP's own unit: it may divide before it adds.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.squares = torch.zeros(2, device=device, dtype=torch.float64)
+
+    def attach(self, model: nn.Module) -> None:
+        """Listen to every FSDP module of a model."""
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.set_custom_reduce_scatter(self)  # type: ignore[arg-type]
+
+    def allocate(
+        self, size: Sequence[int | torch.SymInt], *, dtype: torch.dtype, device: torch.device
+    ) -> Tensor:
+        """Memory for what is sent, as torch's own."""
+        return torch.empty(*size, dtype=dtype, device=device)
+
+    def __call__(
+        self,
+        output_tensor: Tensor,
+        input_tensor: Tensor,
+        group: dist.ProcessGroup,
+        op: Any,
+        async_op: bool = False,
+    ) -> None:
+        """The reduction itself; FSDP pads with zeros."""
+        dist.reduce_scatter_tensor(output_tensor, input_tensor, op, group)
+        for at, tensor in enumerate((input_tensor, output_tensor)):
+            self.squares[at] += tensor.double().square().sum()
 
 
 def local(tensor: DTensor) -> Tensor:
