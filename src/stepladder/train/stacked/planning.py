@@ -7,6 +7,7 @@ from math import ceil
 from stepladder.cost import cost
 from stepladder.recipe import Data, Recipe, Schedule
 from stepladder.train.execution import Execution
+from stepladder.train.feedback import reacts
 
 # Per thread: where the time of a trial stops falling (at widths 32 and 64; 2 to 32 were tried).
 CPU_ROOM = 16
@@ -25,7 +26,7 @@ def shape_of(recipe: Recipe) -> Hashable:
         recipe,
         optimizer=replace(recipe.optimizer, **rates),  # type: ignore[arg-type]
         parametrization=replace(recipe.parametrization, **scales),  # type: ignore[arg-type]
-        schedule=Schedule(),
+        schedule=recipe.schedule if reacts(recipe) else Schedule(),
         data=Data(),
         tokens=recipe.batch,
         validation=1,
@@ -36,7 +37,12 @@ def shape_of(recipe: Recipe) -> Hashable:
 
 
 def room_for(recipe: Recipe, trials: int, execution: Execution) -> int:
-    """How many of some trials of one shape to train at a time: rounds of equal size that fit."""
+    """How many of some trials of one shape to train at a time: rounds of equal size that fit.
+
+    Trials that react to their own gradients do not step together: one at a time.
+    """
+    if reacts(recipe):
+        return 1
     return fitting(_bytes(recipe), trials, execution)
 
 
