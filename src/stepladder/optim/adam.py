@@ -63,6 +63,6 @@ class Adam(Rule):
 
 @twin_of(torch.optim.Adam)
 def _twin(group: dict[str, Any]) -> Twin | None:
-    if group["amsgrad"]:
+    if group["amsgrad"] or group["decoupled_weight_decay"]:
         return None
     return Twin(rule=Adam(), names={"m": "exp_avg", "v": "exp_avg_sq"})

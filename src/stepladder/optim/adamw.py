@@ -71,7 +71,9 @@ class AdamW(Rule):
 
 
 @twin_of(torch.optim.AdamW)
-def _twin(group: dict[str, Any]) -> Twin:
+def _twin(group: dict[str, Any]) -> Twin | None:
+    if group["amsgrad"]:
+        return None
     return Twin(rule=AdamW(), names={"m": "exp_avg", "v": "exp_avg_sq"})
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from stepladder.optim import REGISTRY
 from stepladder.optim.engine import RuleOptimizer
 from stepladder.optim.rule import Rule
 
@@ -53,5 +54,11 @@ def twin(optimizer: Optimizer) -> Twin | None:
     if isinstance(optimizer, RuleOptimizer):
         rule = optimizer.rule
         return Twin(rule=rule, names={}) if rule.flat and not rule.coupled else None
+    list(REGISTRY)  # loads the modules that say them
     make = TWINS.get(type(optimizer))
-    return make(optimizer.param_groups[0]) if make else None
+    groups = optimizer.param_groups
+    if make is None or any(group.get("maximize") for group in groups):
+        return None
+    found = [make(group) for group in groups]
+    alike = all(one is not None and one.rule == (found[0] and found[0].rule) for one in found)
+    return found[0] if alike else None
