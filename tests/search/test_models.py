@@ -1,17 +1,21 @@
 """The models inside of proposers, against scikit-learn, statistics and closed forms."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import check_grad
-from scipy.stats import gaussian_kde, norm
+from scipy.stats import gaussian_kde, kstest, norm, truncnorm
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
 
 from stepladder.search import process
 from stepladder.search.boosting import boost, conformal_shift
-from stepladder.search.cube import Seen
-from stepladder.search.proposers.bohb import Density, split_at
+from stepladder.search.cube import Seen, milestone
+from stepladder.search.proposers.bohb import Density, _draw_range, split_at
 from stepladder.search.proposers.carbs import Near, improvement, normal_scores, pareto
 from stepladder.search.proposers.cqr import QUANTILES, last_of
 from stepladder.search.proposers.dehb import crossed, survivors
@@ -86,6 +90,14 @@ def test_quantiles_are_as_good_as_scikit_learns():
         assert lost[0] < 1.05 * lost[1]
 
 
+def test_one_quantile_of_each_point():
+    x, y = sample(80)
+    forest = boost(x, y, QUANTILES)
+    which = np.random.default_rng(1).integers(len(QUANTILES), size=len(x))
+    expected = forest.predict(x)[np.arange(len(x)), which]
+    assert forest.predict_each(x, which) == pytest.approx(expected, rel=1e-12)
+
+
 def test_conformal_quantiles_cover():
     """Coverage of the outer pair on fresh points, over draws of what is held out."""
     rng = np.random.default_rng(0)
@@ -120,6 +132,12 @@ def test_density_draws_within_the_cube_and_near():
     assert np.all((drawn >= 0) & (drawn <= 1))
     assert abs(np.median(drawn[:, 0]) - 0.1) < 0.05
     assert set(np.unique(drawn[:, 1])) == {0.25, 0.75} or set(np.unique(drawn[:, 1])) == {0.25}
+
+
+def test_draws_near_a_bound_are_a_truncated_normal():
+    width = 0.2
+    drawn = _draw_range(np.full(4000, 0.1), width, np.random.default_rng(0))
+    assert kstest(drawn, truncnorm(-0.5, 4.5, loc=0.1, scale=width).cdf).pvalue > 0.01
 
 
 def seen(levels, losses, configs=None):
@@ -199,6 +217,40 @@ def test_places_are_held_by_the_better():
     losses = np.array([3.0, 1.0, 2.0, 2.5, 4.0, np.inf, 2.5])
     assert list(survivors(losses, 3)) == [6, 1, 2]  # 3 took place 0, then 6 with the same loss
     assert list(survivors(losses[:2], 3)) == [0, 1]
+
+
+@given(
+    st.lists(st.sampled_from([1.0, 2.0, 3.0, np.inf]), min_size=1, max_size=30), st.integers(1, 7)
+)
+def test_places_go_by_greedy_selection(losses, size):
+    holders = {}
+    for trial, loss in enumerate(losses):
+        place = trial % size
+        if place not in holders or loss <= losses[holders[place]]:
+            holders[place] = trial
+    assert list(survivors(np.array(losses), size)) == [holders[place] for place in sorted(holders)]
+
+
+def test_models_are_refitted_seldom_when_much_is_known():
+    due = [milestone(count) for count in range(1, 20_000)]
+    assert due[:63] == list(range(1, 64))
+    assert all(low <= high for low, high in pairwise(due))
+    late = np.arange(1, 20_000) - due
+    assert np.all(late < np.maximum(np.arange(1, 20_000) / 32, 1))
+    assert len(set(due[10_000:])) < 80
+
+
+def test_a_bounded_view_keeps_the_best_and_thins_the_rest():
+    rng = np.random.default_rng(0)
+    trials = seen(rng.integers(0, 3, size=500), rng.permutation(500))
+    kept = trials.bounded(100, 30)
+    assert len(set(kept)) == 100
+    assert list(kept) == sorted(kept)
+    ranked = sorted(range(500), key=lambda i: (-trials.level[i], trials.loss[i]))
+    assert set(ranked[:30]) <= set(kept)
+    others = np.array(sorted(set(kept) - set(ranked[:30])))
+    assert np.diff(others).max() < 500 / 70 * 2.5  # from all along the study
+    assert list(trials.bounded(500, 30)) == list(range(500))
 
 
 def test_crossover_mixes_two_points():

@@ -19,55 +19,43 @@ BINS = 16  # thresholds of each axis, at quantiles of the data
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tree:
-    """An oblivious tree for each of q quantiles.
-
-    Attributes:
-        splits: which threshold (column of `Forest.bits`) is asked at each depth (q, depth).
-        values: of the leaves (q, 2^depth).
-    """
-
-    splits: Indices
-    values: Array
-
-
-@dataclass(frozen=True, kw_only=True)
 class Forest:
-    """Boosted quantiles.
+    """Boosted quantiles: t oblivious trees for each of q quantiles.
 
     Attributes:
         quantiles: those that are predicted (q,), rising and symmetric about a half.
         start: the data's own quantiles (q,).
         thresholds: per axis (d, bins).
+        splits: which threshold (row of `_bits`) is asked at each depth (q, t, depth).
+        values: of the leaves (q, t, 2^depth).
         shift: by which outer quantiles are moved out, so that they cover (q,).
     """
 
     quantiles: Array
     start: Array
     thresholds: Array
-    trees: tuple[Tree, ...]
+    splits: Indices
+    values: Array
     shift: Array
 
     def predict(self, x: Array) -> Array:
         """Quantiles (m, q) at points (m, d)."""
         bits = _bits(x, self.thresholds)
-        out = np.tile((self.start + self.shift)[:, None], (1, len(x)))
-        for tree in self.trees:
-            leaves = _leaves(bits, tree.splits)
-            out += RATE * np.take_along_axis(tree.values, leaves, axis=1)
-        return out.T
+        return np.column_stack([self._sum(bits, q) for q in range(len(self.quantiles))])
 
     def predict_each(self, x: Array, which: Indices) -> Array:
         """One quantile, by its index `which` (m,), at each of points (m, d): (m,)."""
         bits = _bits(x, self.thresholds)
         out = np.empty(len(x))
-        for q, start in enumerate(self.start + self.shift):
-            own = which == q
-            splits = np.array([tree.splits[q] for tree in self.trees])  # (trees, depth)
-            values = np.array([tree.values[q] for tree in self.trees])  # (trees, leaves)
-            leaves = _leaves(bits[own], splits)  # (trees, points)
-            out[own] = start + RATE * np.take_along_axis(values, leaves, axis=1).sum(axis=0)
+        for q in range(len(self.quantiles)):
+            out[which == q] = self._sum(bits[:, which == q], q)
         return out
+
+    def _sum(self, bits: Flags, q: int) -> Array:
+        """A quantile's trees on points (d * bins, m), added up (m,)."""
+        leaves = _leaves(bits, self.splits[q])
+        steps = np.take_along_axis(self.values[q], leaves, axis=1).sum(axis=0)
+        return np.asarray(self.start[q] + self.shift[q] + RATE * steps)
 
 
 def boost(x: Array, y: Array, quantiles: Array) -> Forest:
@@ -76,17 +64,18 @@ def boost(x: Array, y: Array, quantiles: Array) -> Forest:
     bits = _bits(x, thresholds)
     start = np.quantile(y, quantiles)
     fitted = np.tile(start[:, None], (1, len(y)))
-    trees = []
+    splits, values = [], []
     for _ in range(TREES):
-        left = y[None] - fitted
-        tree, leaves = _grow(bits, left, quantiles)
-        fitted += RATE * np.take_along_axis(tree.values, leaves, axis=1)
-        trees.append(tree)
+        asked, leaves = _grow(bits, y[None] - fitted, quantiles)
+        splits.append(asked)
+        values.append(_leaf_values(y[None] - fitted, leaves, quantiles))
+        fitted += RATE * np.take_along_axis(values[-1], leaves, axis=1)
     return Forest(
         quantiles=quantiles,
         start=start,
         thresholds=thresholds,
-        trees=tuple(trees),
+        splits=np.stack(splits, axis=1),
+        values=np.stack(values, axis=1),
         shift=np.zeros(len(quantiles)),
     )
 
@@ -110,19 +99,21 @@ def conformal_shift(forest: Forest, x: Array, y: Array) -> Array:
 
 
 def _bits(x: Array, thresholds: Array) -> Flags:
-    """Which points lie above which thresholds (n, d * bins)."""
-    return (x[:, :, None] > thresholds[None]).reshape(len(x), -1)
+    """Which points lie above which thresholds (d * bins, n)."""
+    return (x.T[:, None] > thresholds[:, :, None]).reshape(-1, len(x))
 
 
 def _leaves(bits: Flags, splits: Indices) -> Indices:
-    """The leaf of every point in each quantile's tree (q, n)."""
-    asked = bits[:, splits]  # (n, q, depth)
-    powers = 1 << np.arange(splits.shape[1])
-    return (asked @ powers).T
+    """The leaf of every point (n) in each of some trees (trees, depth): (trees, n)."""
+    leaves = np.zeros((len(splits), bits.shape[1]), dtype=np.int64)
+    for depth in range(splits.shape[1]):
+        leaves += bits[splits[:, depth]].astype(np.int64) << depth
+    return leaves
 
 
-def _grow(bits: Flags, left: Array, quantiles: Array) -> tuple[Tree, Indices]:
-    """A tree for each quantile on what is left of the outputs (q, n), and its points' leaves.
+def _grow(bits: Flags, left: Array, quantiles: Array) -> tuple[Indices, Indices]:
+    """Splits (q, depth) of a tree for each quantile on what is left of the outputs (q, n), and its
+    points' leaves (q, n).
 
     Splits are those that explain the loss's negative gradient best in squares; a leaf's value is
     the quantile of what is left in it, which minimizes the loss there.
@@ -134,15 +125,15 @@ def _grow(bits: Flags, left: Array, quantiles: Array) -> tuple[Tree, Indices]:
     for depth in range(DEPTH):
         best = _best_splits(above, gradient, leaves, 1 << depth)
         splits = np.column_stack([splits, best])
-        leaves = leaves + (bits[:, best].T.astype(np.int64) << depth)
-    return Tree(splits=splits, values=_leaf_values(left, leaves, quantiles)), leaves
+        leaves = leaves + (bits[best].astype(np.int64) << depth)
+    return splits, leaves
 
 
 def _best_splits(above: Array, gradient: Array, leaves: Indices, count: int) -> Indices:
     """For each quantile, the threshold that splits all leaves with the largest gain (q,)."""
     member = leaves[:, :, None] == np.arange(count)  # (q, n, leaves)
     sums, sizes = member * gradient[:, :, None], member.astype(float)
-    right, right_size = above.T @ sums, above.T @ sizes  # (q, thresholds, leaves)
+    right, right_size = above @ sums, above @ sizes  # (q, thresholds, leaves)
     left = sums.sum(axis=1)[:, None] - right
     left_size = sizes.sum(axis=1)[:, None] - right_size
     gain = right**2 / np.maximum(right_size, 1) + left**2 / np.maximum(left_size, 1)

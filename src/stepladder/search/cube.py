@@ -118,15 +118,15 @@ class Seen:
         """The trials that were the first `count` to end (n,)."""
         return np.asarray(self.ended < count)
 
-    def bounded(self, most: int) -> Indices:
-        """As many trials, in the order they were asked: half of them the best, first by level and
-        then by loss, and the others thinned out evenly. All of them where there are no more."""
+    def bounded(self, most: int, best: int) -> Indices:
+        """`most` trials, in the order they were asked: the best, first by level and then by loss,
+        and the others thinned out evenly. All of them where there are no more."""
         if len(self) <= most:
             return np.arange(len(self))
         ranked = np.lexsort((self.loss, -self.level))
-        best, rest = ranked[: most // 2], np.sort(ranked[most // 2 :])
-        thinned = rest[np.linspace(0, len(rest) - 1, most - len(best)).astype(int)]
-        return np.sort(np.concatenate([best, thinned]))
+        rest = np.sort(ranked[best:])
+        thinned = rest[np.linspace(0, len(rest) - 1, most - best).astype(int)]
+        return np.sort(np.concatenate([ranked[:best], thinned]))
 
 
 class History:

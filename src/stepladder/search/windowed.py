@@ -20,13 +20,19 @@ class Windowed(BaseSampler):
     that are at work. Up to that many it proposes what it would without.
 
     Args:
-        most: trials that ended, at most, that are seen.
+        most: trials that ended, at most, that are seen; `best` of them the best, first by level
+            and then by loss.
     """
 
     def __init__(
-        self, sampler: BaseSampler, distributions: Mapping[str, BaseDistribution], most: int
+        self,
+        sampler: BaseSampler,
+        distributions: Mapping[str, BaseDistribution],
+        *,
+        most: int,
+        best: int,
     ) -> None:
-        self.sampler, self.most = sampler, most
+        self.sampler, self.most, self.best = sampler, most, best
         self._history = History(Cube(distributions))
         self._view: _View | None = None
 
@@ -72,7 +78,7 @@ class Windowed(BaseSampler):
             seen = self._history.read(study, trial.number)
             if len(seen) <= self.most:
                 return study
-            ended = seen.trial[seen.bounded(self.most)]
+            ended = seen.trial[seen.bounded(self.most, self.best)]
             self._view = _View(study, [*map(int, ended), *self._history.at_work])
         return self._view
 

@@ -35,7 +35,7 @@ SWITCH = 0.25  # chance of a step to draw a choice anew; the code has no choices
 CANDIDATES = 100  # a dimension
 MARGIN = 1.0  # by which the model's improvement must exceed the front (exploration_bias)
 CHEAP = 0.2  # the front starts at the best of this share of the cheapest trials
-MOST = 300  # trials that a model is fitted to: the front, and the newest
+MOST = 150  # trials that a model is fitted to: the front, and the newest
 LENGTH, COST_LENGTH, NOISE = 0.3, 1.0, 0.1
 
 

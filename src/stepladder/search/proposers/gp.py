@@ -17,11 +17,11 @@ CARD = Card(
 )
 
 
-MOST = 200  # trials that ended, of those that it sees
+MOST, BEST = 200, 100  # trials that ended, of those that it sees
 
 
 @register(CARD)
 def gp(setup: Setup) -> BaseSampler:
     """Optuna's defaults, with the study's seed."""
     own = GPSampler(seed=setup.stream, warn_independent_sampling=False)
-    return Windowed(own, setup.distributions, MOST)
+    return Windowed(own, setup.distributions, most=MOST, best=BEST)

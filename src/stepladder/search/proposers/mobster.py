@@ -18,16 +18,16 @@ CARD = Card(
     note="Joint Matern-5/2 kernel with a length for every parameter and for the level; expected "
     "improvement at the highest level with enough trials; trials at work count with their expected "
     "outcome, where the paper draws fantasies. Confirmed against syne-tune's documentation; the "
-    "number of trials that is enough (3) is unconfirmed. At most 200 trials are fitted, the best "
+    "number of trials that is enough (3) is unconfirmed. At most 150 trials are fitted, the best "
     "and some of the others; lengths and noise at every result up to 64, then every 3% more. Made "
     "for the scheduler `halving`.",
 )
 
 FIRST = 8  # random trials
 ENOUGH = 3  # trials that make a level the one to improve at
-CANDIDATES = 1000
+CANDIDATES = 500
 LOCAL = 0.1  # spread of the candidates around the best; half of all are such
-MOST = 200
+MOST = 150
 
 
 class Mobster(PointSampler):
@@ -60,7 +60,7 @@ class Mobster(PointSampler):
     def _data(self, seen: Seen) -> tuple[Array, Array]:
         """Inputs and log losses of the trials that are fitted."""
         found = seen.only(seen.finite)
-        found = found.only(found.bounded(MOST))
+        found = found.only(found.bounded(MOST, MOST // 2))
         return self._joint(found.x, found.level), np.log(_positive(found.loss))
 
     def _joint(self, points: Array, level: Indices) -> Array:
