@@ -1,4 +1,4 @@
-"""Freed memory stays with the process that trains."""
+"""Freed memory stays with the process that trains or fits."""
 
 import ctypes
 import sys

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from stepladder.laws.descent import descend
+from stepladder.laws.descent import Descent, descend
 from stepladder.laws.law import Array
 from stepladder.laws.objective import terms
 from stepladder.laws.problem import Overlay, Problem
@@ -19,11 +19,18 @@ def resample(problem: Problem, optima: Array, count: int, seed: int) -> Array:
     n = len(problem.target)
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=count)
     weights = drawn * problem.weights
-    start = np.repeat(optima, count, axis=0)
-    overlay = Overlay(weights=np.tile(weights, (len(optima), 1)))
-    found = descend(problem, start, overlay=overlay, tolerance=TOLERANCE, steps=60)
-    best = found.value.reshape(len(optima), count).argmin(axis=0)
-    return found.coordinates.reshape(len(optima), count, -1)[best, np.arange(count)]
+    found = [_refits(problem, optimum, weights) for optimum in optima]
+    best = np.argmin([one.value for one in found], axis=0)
+    return np.stack([one.coordinates for one in found])[best, np.arange(count)]
+
+
+def _refits(problem: Problem, optimum: Array, weights: Array) -> Descent:
+    """Descents from one optimum under each row of weights (refits, points)."""
+    start = np.repeat(optimum[None], len(weights), axis=0)
+    first = problem.reweighted(np.clip(optimum, problem.low, problem.high), weights)
+    return descend(
+        problem, start, overlay=Overlay(weights), tolerance=TOLERANCE, steps=60, first=first
+    )
 
 
 def percentile(samples: Array, level: float) -> tuple[float, float]:

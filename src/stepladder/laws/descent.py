@@ -47,6 +47,7 @@ def descend(
     tolerance: float = 1e-9,
     steps: int = 200,
     damping: float = NEAR,
+    first: Local | None = None,
 ) -> Descent:
     """Minimise the objective from every row of `start` (starts, coordinates).
 
@@ -56,14 +57,20 @@ def descend(
         tolerance: stop when a step promises less than this part of the objective.
         steps: at most so many.
         damping: of the first step: `NEAR` where the start is close to an optimum, else `FAR`.
+        first: the objective around every start, where it is known already.
     """
     size = int(np.clip(ELEMENTS // len(problem.target), LEAST_BLOCK, LARGEST_BLOCK))
     blocks = [slice(at, at + size) for at in range(0, len(start), size)]
     held = np.zeros(start.shape, dtype=bool) if fixed is None else fixed
     parts = [
-        _Block(problem, start[block], held[block], overlay.rows(block), damping).run(
-            tolerance, steps
-        )
+        _Block(
+            problem,
+            start[block],
+            held[block],
+            overlay.rows(block),
+            damping,
+            None if first is None else first.rows(block),
+        ).run(tolerance, steps)
         for block in blocks
     ]
     return Descent(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -73,12 +80,18 @@ class _Block:
     """A block of candidates; those that ended leave the arrays."""
 
     def __init__(
-        self, problem: Problem, start: Array, held: Mask, overlay: Overlay, damping: float
+        self,
+        problem: Problem,
+        start: Array,
+        held: Mask,
+        overlay: Overlay,
+        damping: float,
+        first: Local | None,
     ) -> None:
         self.problem = problem
         self.at = np.clip(start, problem.low, problem.high)
         self.held, self.overlay = held, overlay
-        self.local = problem.local(self.at, overlay)
+        self.local = problem.local(self.at, overlay) if first is None else first
         self.damping = np.full(len(start), damping)
         self.converged = np.zeros(len(start), dtype=bool)
         self.refused = np.zeros(len(start), dtype=bool)  # the last step led up
@@ -93,7 +106,7 @@ class _Block:
 
     def _step(self, live: Index, tolerance: float) -> Index:
         """One step of the live candidates; those that still move."""
-        local = Local(*(field[live] for field in self.local))
+        local = self.local.rows(live)
         step, promised = self._limited(live, local)
         done = (np.abs(promised) <= tolerance * local.value + TINY) | (self.damping[live] > STIFF)
         self.converged[live[done]] = True

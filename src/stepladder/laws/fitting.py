@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stepladder.allocator import keep_freed_memory
 from stepladder.laws import registry
 from stepladder.laws.bootstrap import bca, influences, percentile, resample
 from stepladder.laws.descent import Descent
@@ -127,6 +128,7 @@ def prepare(
 
 def fit_points(law: Law, points: Points, settings: Settings) -> Fit:
     """Fit a law to checked points."""
+    keep_freed_memory()  # candidates by points come and go at every step: a third of the time
     return _Fitting(law=law, points=points, settings=settings).result()
 
 

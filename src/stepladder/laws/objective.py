@@ -84,11 +84,15 @@ def terms(objective: Objective, residual: Array) -> Terms:
 
 def _huber(residual: Array, delta: float) -> Terms:
     size = np.abs(residual)
-    bound = delta / np.maximum(size, delta)
-    slope = residual * bound
     inside = (size < delta).astype(np.float64)
-    # delta (|r| - delta / 2) outside and r^2 / 2 inside, without a branch
-    return Terms(np.abs(slope) * (size - 0.5 * np.abs(slope)), slope, inside, bound)
+    bound = np.maximum(size, delta, out=size)
+    np.divide(delta, bound, out=bound)
+    slope = residual * bound
+    # slope (residual - slope / 2): a square inside and a line outside, without a branch
+    value = np.multiply(slope, -0.5)
+    value += residual
+    value *= slope
+    return Terms(value, slope, inside, bound)
 
 
 def _check(value: str, known: tuple[str, ...], what: str) -> None:

@@ -9,7 +9,8 @@ from stepladder.laws.starts import searched_range, starts
 
 POLISHED = 24  # distinct ends of the search that are descended to the bottom
 NEAR = 1.05  # an end within this factor of the best is worth polishing
-STEPS = (8, 8, 8, 16)  # of the search; ends that still move far above the best are dropped
+STEPS = (4, 4, 8, 8, 16)  # of the search; ends that still move far above the best are dropped
+COARSE, COARSE_STAGES = 80, 3  # points that the first stages see
 SAME = 0.02  # of the searched range: candidates this close to a better one follow its path
 DISTANT = 0.1  # of a searched range
 LOW = 0.1  # of the barrier between distant ends
@@ -18,17 +19,23 @@ PATH = np.linspace(0.0, 1.0, 17)[1:-1]
 
 def search(problem: Problem, count: int) -> Descent:
     """Distinct local minima near the lowest found from `count` starts, best first."""
-    rough = _gathered(problem, starts(problem, count))
+    rough = _gathered(problem, count)
     if not np.isfinite(rough.value).any():
         raise ValueError(f"law {problem.law.name} cannot be evaluated at any start on these points")
     near = rough.value <= NEAR * rough.value.min() + 1e-14 * len(problem.target)
     return polish(problem, _representatives(rough.coordinates[near], rough.value[near]))
 
 
-def _gathered(problem: Problem, at: Array) -> Descent:
-    """Descend every start; those that meet a better one on the way go on as one."""
-    for steps in STEPS:
-        found = descend(problem, at, tolerance=1e-5, steps=steps, damping=FAR)
+def _gathered(problem: Problem, count: int) -> Descent:
+    """Descend every start; those that meet a better one on the way go on as one.
+
+    The first steps, which only lead into a valley, see `COARSE` of the points.
+    """
+    coarse = problem.thinned(COARSE)
+    at = starts(coarse, count)
+    for k, steps in enumerate(STEPS):
+        seen = coarse if k < COARSE_STAGES else problem
+        found = descend(seen, at, tolerance=1e-5, steps=steps, damping=FAR)
         found = found.take(_apart(problem, found))
         at = found.coordinates
     return found

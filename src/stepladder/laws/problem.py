@@ -5,7 +5,7 @@ coefficient, or a free coefficient. Candidates are rows of an array (starts, coo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -40,6 +40,10 @@ class Local(NamedTuple):
     curvature: Array  # (starts, coordinates, coordinates)
     bound: Array  # the same shape
     share: Array  # (starts, coefficients): the largest part of the sum that each one makes
+
+    def rows(self, rows: Index | slice) -> "Local":
+        """The same of some candidates."""
+        return Local(*(field[rows] for field in self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +131,44 @@ class Problem:
             ok &= np.isfinite(bound).all(axis=(1, 2))
         return Local(np.where(ok, value, np.inf), gradient, curvature, bound, share)
 
+    def reweighted(self, candidate: Array, weights: Array) -> Local:
+        """As `local` at one candidate (coordinates,) under many weights (starts, points).
+
+        Residuals and derivatives are computed once; what is left are matrix products.
+        """
+        residual, jacobian, share = self.linearised(candidate[None])
+        loss, slopes = self._terms(residual[0]), jacobian[0]
+        count, rows = len(slopes), len(weights)
+        products = (slopes[:, None] * slopes[None]).reshape(count * count, -1)
+        curvature, bound = (
+            np.matmul(weights, (products * each).T).reshape(rows, count, count)
+            for each in (loss.curvature, loss.bound)
+        )
+        gradient = np.matmul(weights, (slopes * loss.slope).T)
+        shares = np.broadcast_to(share, (rows, share.shape[1])).copy()
+        return Local(np.matmul(weights, loss.value), gradient, curvature, bound, shares)
+
+    def thinned(self, most: int) -> "Problem":
+        """About `most` of the points, evenly spread over the target; itself where it has fewer."""
+        step = len(self.target) // most
+        if step < 2:
+            return self
+        kept = np.sort(np.argsort(self.target, kind="stable")[step // 2 :: step])
+        return replace(
+            self,
+            inputs={name: x[kept] for name, x in self.inputs.items()},
+            target=self.target[kept],
+            weights=self.weights[kept],
+        )
+
     def linearised(self, coordinates: Array) -> tuple[Array, Array, Array]:
         """Residuals (starts, points), their Jacobian (starts, coordinates, points), and shares."""
         columns, weights = self._columns(coordinates), self._weights(coordinates)
         parts = [column * weight for column, weight in zip(columns, weights, strict=False)]
         total = np.broadcast_to(sum(parts[1:], parts[0]), (len(coordinates), len(self.target)))
         residual, slope = self._residual(total)
-        jacobian = np.empty((len(coordinates), len(self.names), len(self.target)))
+        # coordinates apart in memory: each is then written in one piece
+        jacobian = np.empty((len(self.names), *total.shape)).transpose(1, 0, 2)
         shares = np.empty((len(coordinates), len(self.law.coefficients)))
         searched, relative = len(self.law.parameters), self._relative(total, slope)
         for j, coefficient in enumerate(self.law.coefficients):
