@@ -339,7 +339,7 @@ def summary(c: Cost) -> dict[str, float]:
 
 def test_seconds_follow_the_slower_of_arithmetic_and_memory() -> None:
     c, device = cost(recipe(replace(SMALL, width=512, mlp_width=2048))), NAMED["l4"]
-    free = replace(device, launch=0.0)
+    free = replace(device, step_launch=0.0, block_launch=0.0)
     no_memory = replace(free, bandwidth=((1.0, 1e30),))
     no_arithmetic = replace(free, matmul={"float32": ((1.0, 1e30),)})
     both = c.seconds(free)
@@ -352,12 +352,13 @@ def test_seconds_follow_the_slower_of_arithmetic_and_memory() -> None:
 
 def test_launches_hide_behind_a_gpu_and_add_on_a_cpu() -> None:
     c = cost(recipe())
-    gpu = replace(NAMED["l4"], launch=1e-3)
-    idle = c.seconds(replace(gpu, launch=0.0)).training
+    gpu = replace(NAMED["l4"], step_launch=0.1, block_launch=0.2)
+    idle = c.seconds(replace(gpu, step_launch=0.0, block_launch=0.0)).training
     queued = c.seconds(gpu)
     added = c.seconds(replace(gpu, asynchronous=False))
     assert queued.training == pytest.approx(added.overhead)
     assert added.training == pytest.approx(added.overhead + idle)
+    assert added.overhead == pytest.approx(c.recipe.steps * (0.1 + c.recipe.model.depth * 0.2))
 
 
 def test_seconds_name_the_precision_that_is_missing() -> None:

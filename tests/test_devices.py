@@ -8,9 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepladder import calibration
-from stepladder.calibration import Sizes, measure, measured
+from stepladder import calibration, pacing
+from stepladder.calibration import Sizes, is_measured, measure, measured, measured_beside
+from stepladder.cost import cost
+from stepladder.data import Dataset
 from stepladder.devices import ALIASES, NAMED, Curve, device_named, increasing, interpolate
+from stepladder.pacing import Timed
+from stepladder.recipe import Recipe
 
 QUICK = Sizes(
     rows=64,
@@ -74,15 +78,50 @@ def test_measuring_gives_curves_of_the_sizes_asked_for() -> None:
         *device.attention.values(),
     ]
     assert all(map(increasing, curves))
-    assert 0 < device.launch < 1
     assert device.memory > 1 << 28
     assert not device.asynchronous
+
+
+def test_real_steps_tell_launching_and_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A world whose steps take what launching does and so many times their parts: both are found,
+    and the cost model then says how long a step takes."""
+    device = measure("cpu", QUICK)
+    step, block, paces = 3e-3, 2e-3, {8.0: 1.7, 32.0: 1.2}
+
+    def timed(recipe: Recipe, _dataset: Dataset) -> Timed:
+        work = cost(recipe).seconds(device).training / recipe.steps
+        short = recipe.batch == recipe.model.context  # mostly launching: its work is as its parts
+        pace = 1.0 if short else paces[recipe.model.width]
+        return Timed(step=step + recipe.model.depth * block + pace * work, around=0.25)
+
+    monkeypatch.setattr(pacing, "_timed", timed)
+    found = pacing.paced(device, (8, 32))
+    assert (found.step_launch, found.block_launch) == pytest.approx((step, block))
+    assert dict(found.pace) == pytest.approx(paces)
+    recipe = pacing._recipe(32, 3, sequences=4)
+    said = cost(recipe).seconds(found)
+    work = cost(recipe).seconds(device).training
+    assert said.training == pytest.approx(recipe.steps * (step + 3 * block) + 1.2 * work)
+    assert said.start == 0.25
+    assert said.total == pytest.approx(said.training + said.evaluation + 0.25)
+
+
+def test_a_real_step_is_timed_with_one_thread(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        found = pacing._timed(pacing._recipe(8, 1, sequences=1), pacing.made_up(tmp_path))
+    finally:
+        torch.set_num_threads(before)
+    assert 0 < found.step < 1
+    assert found.around > 0
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STEPLADDER_CACHE", str(tmp_path))
     monkeypatch.setattr(calibration, "CPU", QUICK)
+    monkeypatch.setattr(calibration, "is_quiet", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return tmp_path
 
@@ -91,6 +130,36 @@ def test_here_is_measured_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     first = device_named("here")
     monkeypatch.setattr(calibration, "measure", None)  # calling it would fail
     assert measured() == first
+
+
+def test_what_a_busy_machine_measures_is_not_kept(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "is_quiet", lambda: False)
+    assert not is_measured("cpu")
+    measured("cpu")
+    assert not is_measured("cpu")
+    monkeypatch.setattr(calibration, "is_quiet", lambda: True)
+    measured("cpu")
+    assert is_measured("cpu")
+
+
+def test_side_by_side_is_measured_by_processes_at_once(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each says what it is before any starts; what the first one found is kept."""
+    monkeypatch.setattr(calibration, "cpu_count", lambda: 2)
+    quick = repr(QUICK)
+    monkeypatch.setattr(
+        calibration,
+        "TELL",
+        f"from stepladder import calibration as c; from stepladder.calibration import Sizes; "
+        f"c.CPU = {quick}; c.tell()",
+    )
+    device = measured_beside()
+    assert device.name.endswith("1 threads")
+    monkeypatch.setattr(calibration, "TELL", "raise SystemExit(1)")
+    assert measured_beside() == device
 
 
 def test_threads_are_part_of_the_machine(cache: Path) -> None:

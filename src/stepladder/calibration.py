@@ -1,6 +1,6 @@
 """Measuring the device here: what it reaches on the operations that training is made of.
 
-About two seconds, once per machine, torch version and number of threads; the figures are cached in
+A few seconds, once per machine, torch version and number of threads; the figures are cached in
 the cache folder. Other work on a shared machine only slows: each figure is the best of several
 tries, and on a CPU the clock stands still while another process has the core.
 """
@@ -8,11 +8,15 @@ tries, and on a CPU the clock stands still while another process has the core.
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,19 +24,22 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
 from stepladder.allocator import keep_freed_memory
 from stepladder.cost.traffic import LOSS_PASSES
-from stepladder.devices import Curve, Device, increasing
+from stepladder.data.workers import cpu_count, one_thread
+from stepladder.devices import Curve, Device, increasing, launches
+from stepladder.pacing import is_quiet, paced
 
-FORMAT = 4
+FORMAT = 5
 PATIENCE = 0.04  # seconds of tries for each figure
 LEAST_TRIES = 3
 CHAIN = 50  # operations in the chain that measures the cost of one
+TELL = "from stepladder.calibration import tell; tell()"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
     """What is measured: rows of a product, its square weights (and widths of elementwise work),
-    contexts, bytes of one operation, vocabularies."""
+    contexts, bytes of one operation, vocabularies, widths of models that take real steps."""
 
     rows: int
     weights: tuple[int, ...]
@@ -40,6 +47,7 @@ class Sizes:
     contexts: tuple[int, ...]
     head_size: int
     operation_bytes: tuple[int, ...]
+    models: tuple[int, ...] = ()
 
 
 CPU = Sizes(
@@ -49,6 +57,7 @@ CPU = Sizes(
     contexts=(64, 256, 1024),
     head_size=32,
     operation_bytes=(1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26),
+    models=(24, 48, 96, 192, 384),
 )
 CUDA = Sizes(
     rows=16_384,
@@ -61,15 +70,70 @@ CUDA = Sizes(
 
 
 def measured(kind: str = "") -> Device:
-    """The device here ("cuda" where there is one, else "cpu"), from the cache or measured now."""
+    """The device here ("cuda" where there is one, else "cpu"), from the cache or measured now.
+
+    What several threads measure while others use the CPU is not kept: it is measured again.
+    """
     kind = kind or ("cuda" if torch.cuda.is_available() else "cpu")
     path = _cache_file(kind)
     cached = _read(path)
     if cached is not None:
         return cached
     device = measure(kind)
-    _write(path, device)
+    if kind == "cuda" or is_quiet():
+        _write(path, device)
     return device
+
+
+def measured_beside() -> Device:
+    """This machine as one of as many processes has it as it has CPUs, of one thread each, with all
+    at work: they share its memory, and perhaps its cores."""
+    path = _cache_file(f"cpu, {cpu_count()} side by side")
+    device = _read(path)
+    if device is None:
+        device = _beside(cpu_count())
+        _write(path, device)
+    return device
+
+
+def _beside(count: int) -> Device:
+    """Measured in fresh processes that start together; what the first of them says."""
+    with ExitStack() as stack:
+        crew = [stack.enter_context(_teller()) for _ in range(count)]
+        for one in crew:
+            assert one.stdout is not None
+            one.stdout.readline()  # it is there
+        for one in crew:
+            assert one.stdin is not None
+            one.stdin.write("go\n")
+            one.stdin.flush()
+        said = [one.communicate()[0] for one in crew]
+    if any(one.returncode for one in crew):
+        raise RuntimeError(f"{count} processes could not measure this machine side by side")
+    return _device(json.loads(said[0]))
+
+
+def _teller() -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", TELL],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=one_thread(),
+    )
+
+
+def tell() -> None:
+    """What a process of `measured_beside` does: it waits for the others, measures, and says so."""
+    torch.set_num_threads(1)
+    print("here", flush=True)
+    sys.stdin.readline()
+    print(json.dumps(asdict(measure("cpu"))), flush=True)
+
+
+def is_measured(kind: str) -> bool:
+    """Whether `measured` has its answer in the cache."""
+    return _read(_cache_file(kind)) is not None
 
 
 def measure(kind: str, sizes: Sizes | None = None) -> Device:
@@ -83,7 +147,9 @@ def measure(kind: str, sizes: Sizes | None = None) -> Device:
     sizes = sizes or (CUDA if kind == "cuda" else CPU)
     bandwidth = _bandwidth_curve(kind, sizes)
     fused = bandwidth[-1:]  # a GPU's compiled kernels stream
-    return Device(
+    # On a CPU real steps tell what launching costs; on CUDA it would take minutes to compile them.
+    step_launch, block_launch = launches(_launch(kind) if kind == "cuda" else 0.0)
+    device = Device(
         name=_title(kind),
         memory=_memory(kind),
         matmul={p: _matmul_curve(kind, d, sizes) for p, d in DTYPES.items()},
@@ -91,11 +157,13 @@ def measure(kind: str, sizes: Sizes | None = None) -> Device:
         bandwidth=bandwidth,
         elementwise=fused if kind == "cuda" else _elementwise_curve(kind, sizes),
         loss=fused if kind == "cuda" else _loss_curve(kind, sizes),
-        launch=_launch(kind),
+        step_launch=step_launch,
+        block_launch=block_launch,
         asynchronous=kind == "cuda",
         compiled=kind == "cuda",
         source=f"measured here, torch {torch.__version__}",
     )
+    return paced(device, sizes.models) if sizes.models else device
 
 
 def _matmul_curve(kind: str, dtype: torch.dtype, sizes: Sizes) -> Curve:
@@ -246,14 +314,17 @@ def _cache_file(kind: str) -> Path:
 def _read(path: Path) -> Device | None:
     """The cached device; None where there is none or it is damaged: it is measured again."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("matmul", "attention"):
-            content[name] = {p: _curve(points) for p, points in content[name].items()}
-        for name in ("bandwidth", "elementwise", "loss"):
-            content[name] = _curve(content[name])
-        return Device(**content)
+        return _device(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _device(content: dict[str, Any]) -> Device:
+    for name in ("matmul", "attention"):
+        content[name] = {p: _curve(points) for p, points in content[name].items()}
+    for name in ("bandwidth", "elementwise", "loss", "pace"):
+        content[name] = _curve(content[name])
+    return Device(**content)
 
 
 def _curve(points: list[list[float]]) -> Curve:

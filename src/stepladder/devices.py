@@ -26,6 +26,11 @@ BANDWIDTH_SHARE = 0.9
 # the masked half and recomputes the scores, doing 3.5/6 of what the full square counts.
 ATTENTION_SHARE = 0.35 * 6 / 3.5
 GPU_LAUNCH = 5e-6  # seconds to launch one kernel from Python (assumed, unconfirmed)
+# Operations that one block, and the rest of the model, launch in a forward pass; three times that
+# with the backward pass. Compiled programs launch fused kernels: fewer.
+BLOCK_OPERATIONS, OTHER_OPERATIONS = 40, 20
+PASSES = 3
+FUSED_SHARE = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +45,13 @@ class Device:
         bandwidth: bytes/s over the bytes that one operation touches.
         elementwise: bytes/s of norms, activations and sums, forward and backward, over the width.
         loss: bytes/s of a cross-entropy, forward and backward, over the bytes of its logits.
-        launch: seconds that each operation costs beyond its arithmetic.
+        step_launch: seconds that launching a step's operations takes, forward and backward, but
+            for those of its blocks.
+        block_launch: seconds that launching those of one block takes.
         asynchronous: whether launches overlap with the work (a GPU's queue).
         compiled: whether training there runs fused kernels.
+        pace: what the work of a real step takes over the sum of its parts, over the width.
+        start: seconds of a run before its first step and after its last.
         source: where the figures are from.
     """
 
@@ -53,10 +62,13 @@ class Device:
     bandwidth: Curve
     elementwise: Curve
     loss: Curve
-    launch: float
+    step_launch: float
+    block_launch: float
     asynchronous: bool
     compiled: bool
     source: str
+    pace: Curve = ((1.0, 1.0),)
+    start: float = 0.0
 
     def matmul_rate(self, precision: str, size: float) -> float:
         """FLOP/s of products with a square weight matrix of this size.
@@ -93,6 +105,12 @@ def increasing(curve: Curve) -> bool:
     return all(a[0] < b[0] for a, b in pairwise(curve)) and all(rate > 0 for _, rate in curve)
 
 
+def launches(seconds: float) -> tuple[float, float]:
+    """A GPU's `step_launch` and `block_launch`, from the seconds that one kernel takes."""
+    one = PASSES * FUSED_SHARE * seconds
+    return OTHER_OPERATIONS * one, BLOCK_OPERATIONS * one
+
+
 def _gpu(
     name: str, *, bfloat16: float, float32: float, gigabytes: float, bandwidth: float, source: str
 ) -> Device:
@@ -107,7 +125,8 @@ def _gpu(
         bandwidth=streaming,
         elementwise=streaming,
         loss=streaming,
-        launch=GPU_LAUNCH,
+        step_launch=launches(GPU_LAUNCH)[0],
+        block_launch=launches(GPU_LAUNCH)[1],
         asynchronous=True,
         compiled=True,
         source=source,

@@ -22,7 +22,7 @@ class Options:
     """
 
     seed: int = 0
-    budget: str = "5.5min"
+    budget: str = "8min"
     device: str = "auto"
     root: Path = Path()
     json: bool = False

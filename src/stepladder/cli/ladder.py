@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from rich.console import Console
 
-from stepladder.calibration import measured
+from stepladder.calibration import is_measured, measured, measured_beside
 from stepladder.cli.progress import Bar, data_notice
 from stepladder.data import Dataset, prepare
 from stepladder.data.workers import cpu_count
@@ -22,6 +21,8 @@ from stepladder.ladder.folder import RUNS
 from stepladder.ladder.plan import SideBySide
 from stepladder.store import Store
 from stepladder.train import find_device
+
+HERE = ("auto", "cpu", "cuda")  # devices of this machine; others are planned for by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,7 @@ def plan_from(options: PlanOptions, console: Console) -> Plan:
     budget = parse_budget(options.budget)
     if not (math.isfinite(options.ratio) and options.ratio >= 0):
         raise ValueError(f"ratio must be 0 or more, not {options.ratio}: Chinchilla's is 20")
+    _say_where_it_measures(options.device, console)
     device, fast = described_device(options.device)
     dataset = read_data(options.data, options.tokenizer, console, options.text_field)
     plan = make_plan(
@@ -118,9 +120,14 @@ def plan_from(options: PlanOptions, console: Console) -> Plan:
     return plan
 
 
+def _say_where_it_measures(name: str, console: Console) -> None:
+    if name in HERE and not is_measured(find_device(name).type):
+        console.print("  measuring what this machine can do, once ...")
+
+
 def described_device(name: str) -> tuple[Device, str]:
     """The device to plan for, measured where it is here, and the precision that suits it."""
-    if name not in ("auto", "cpu", "cuda"):
+    if name not in HERE:
         return device_named(name), "bfloat16"
     kind = find_device(name).type
     return measured(kind), "bfloat16" if kind == "cuda" else "float32"
@@ -130,9 +137,4 @@ def side_by_side(name: str) -> SideBySide | None:
     """How small runs share this machine (`Workers`): a process a core on the CPU, else none."""
     if name not in ("auto", "cpu") or find_device(name).type != "cpu" or cpu_count() == 1:
         return None
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return SideBySide(device=measured("cpu"), at_once=cpu_count())
-    finally:
-        torch.set_num_threads(threads)
+    return SideBySide(device=measured_beside(), at_once=cpu_count())

@@ -13,18 +13,17 @@ from stepladder.cost.traffic import Traffic
 from stepladder.devices import Device, interpolate
 from stepladder.recipe import Model, Recipe
 
-# Operations that one block, and the rest of the model, launch in a forward pass; three times that
-# with the backward pass. Fused kernels: fewer. A CPU also waits for the views between them, as many
-# again.
-BLOCK_OPERATIONS, OTHER_OPERATIONS = 40, 20
-FUSED_SHARE = 0.4
-WITH_VIEWS = 2
+MEASURED_AT_ONCE = 16_384  # tokens of one batch of a measurement, as in `train.evaluate`
 LEAST_HEAD = 32  # narrower heads leave the softmax as long as it was, and take as much time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seconds:
-    """Seconds of a whole run by part; `overhead` is what launching operations adds."""
+    """Seconds of a whole run by part.
+
+    `overhead` is what launching operations adds, `start` what a run takes before its first step
+    and after its last.
+    """
 
     projections: float
     mlp: float
@@ -35,16 +34,17 @@ class Seconds:
     optimizer: float
     overhead: float
     evaluation: float
+    start: float
 
     @property
     def training(self) -> float:
-        """Seconds without evaluation."""
-        return float(sum(getattr(self, f.name) for f in fields(self) if f.name != "evaluation"))
+        """Seconds of the steps."""
+        return self.total - self.evaluation - self.start
 
     @property
     def total(self) -> float:
         """Seconds of the run."""
-        return self.training + self.evaluation
+        return float(sum(getattr(self, f.name) for f in fields(self)))
 
 
 def seconds(recipe: Recipe, device: Device, flops: Flops, moved: Traffic) -> Seconds:
@@ -66,12 +66,16 @@ def seconds(recipe: Recipe, device: Device, flops: Flops, moved: Traffic) -> Sec
         "loss": moved.loss / interpolate(device.loss, logits_held(recipe.model, micro)),
         "optimizer": _update(device, moved),
     }
-    busy, launching = sum(step.values()), _launching(recipe, device)
-    step["overhead"] = _exposed(device, busy, launching)
-    forward, launches = (busy - step["optimizer"]) / TRAINING, launching / TRAINING
-    measurement = (forward + _exposed(device, forward, launches)) / recipe.batch
+    pace = interpolate(device.pace, recipe.model.width)
+    step = {part: value * pace for part, value in step.items()}
+    busy, launching = sum(step.values()), _launching(recipe.model, device)
+    step["overhead"] = _exposed(device, busy, recipe.accumulate * launching)
+    forward = (busy - step["optimizer"]) / TRAINING / recipe.batch  # of a token
+    at_once = min(MEASURED_AT_ONCE, recipe.validation)
+    waiting = _exposed(device, forward * at_once, launching / TRAINING) / at_once
     return Seconds(
-        evaluation=measurement * measured_tokens(recipe),
+        evaluation=(forward + waiting) * measured_tokens(recipe),
+        start=device.start,
         **{part: value * recipe.steps for part, value in step.items()},
     )
 
@@ -117,11 +121,9 @@ def _update(device: Device, moved: Traffic) -> float:
     return touched / interpolate(device.bandwidth, touched)
 
 
-def _launching(recipe: Recipe, device: Device) -> float:
-    """Seconds that launching a step's operations takes, forward and backward."""
-    operations = TRAINING * (BLOCK_OPERATIONS * recipe.model.depth + OTHER_OPERATIONS)
-    share = FUSED_SHARE if device.compiled else WITH_VIEWS
-    return recipe.accumulate * operations * share * device.launch
+def _launching(model: Model, device: Device) -> float:
+    """Seconds that launching a micro-batch's operations takes, forward and backward."""
+    return device.step_launch + model.depth * device.block_launch
 
 
 def _exposed(device: Device, busy: float, launching: float) -> float:

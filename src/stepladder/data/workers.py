@@ -67,20 +67,25 @@ def cpu_count() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def one_thread() -> dict[str, str]:
+    """The environment of a process with this package, and one thread for whatever library counts
+    threads."""
+    package = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {**os.environ, **threads, "PYTHONPATH": path}
+
+
 class Worker:
     """One process that encodes one job at a time."""
 
     def __init__(self) -> None:
-        package = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-        # One thread each: the workers are the parallelism.
-        threads = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from stepladder.data.workers import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is the parent's to handle
-            env={**os.environ, **threads, "PYTHONPATH": path},
+            env=one_thread() | {"TOKENIZERS_PARALLELISM": "false"},  # the workers are it
         )
 
     def encode(self, job: Job) -> Encoded:

@@ -6,7 +6,6 @@ that speak pickle over pipes, as those that encode text do (`stepladder.data.wor
 why), and live as long as the pool: importing torch takes seconds.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from pickle import UnpicklingError, load
 from queue import SimpleQueue
 from types import TracebackType
@@ -23,7 +21,7 @@ from typing import Any, Self
 
 from stepladder.cost import cost
 from stepladder.data import Dataset
-from stepladder.data.workers import cpu_count
+from stepladder.data.workers import cpu_count, one_thread
 from stepladder.execute.here import Watch, run_here
 from stepladder.execute.serve import Job, Message, send
 from stepladder.recipe import Recipe
@@ -218,7 +216,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is the parent's to handle
-            env=_environment(),
+            env=one_thread(),
         )
         self._listener = threading.Thread(target=self._listen, args=(events,), daemon=True)
         self._listener.start()
@@ -260,11 +258,3 @@ class _Worker:
                 self._begun = True
                 events.put((self, message))
         events.put((self, (ENDED, self._process.wait())))
-
-
-def _environment() -> dict[str, str]:
-    """This process's, with its package and one thread for whatever library counts threads."""
-    package = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "PYTHONPATH": path}
