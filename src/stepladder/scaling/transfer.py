@@ -6,12 +6,15 @@ verdict says when the runs cannot tell.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from math import inf, isfinite, sqrt
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from torch import nn
+from torch.optim import Optimizer
 
 from stepladder.scaling.trials import (
     Batch,
@@ -21,7 +24,6 @@ from stepladder.scaling.trials import (
     Size,
     default_loss,
     prepare,
-    train,
 )
 
 Batches = Sequence[Batch] | Callable[[int], Iterable[Batch]]
@@ -145,17 +147,33 @@ def sweep(
     steps: int,
     loss: Loss = default_loss,
 ) -> Iterator[Run]:
-    """Every run of a grid of sizes, rates and seeds, one after the other."""
+    """Every run of a grid of sizes, rates and seeds; those of a size side by side."""
+    from stepladder.train import stacked  # which stands on this package
+
     deep = len({size.depth for size in sizes}) > 1
-    for size, lr, seed in product(sizes, lrs, range(seeds)):
-        trial = prepare(build, size, base, recipe, lr=lr, seed=seed)
-        feed = list(batches(seed)) if callable(batches) else batches
-        value = final_loss(train(trial, feed, loss, steps), steps)
+    feeds = [list(batches(seed) if callable(batches) else batches) for seed in range(seeds)]
+    cells = list(product(lrs, range(seeds)))
+
+    def trial(size: Size, lr: float, seed: int) -> stacked.Trial:
+        make = partial(_fresh, build, size, base, recipe, lr, seed)
+        label = f"{size}, lr {lr:.3g}, seed {seed}"
+        return stacked.Trial(make=make, batches=feeds[seed], steps=steps, seed=seed, label=label)
+
+    for size in sizes:
+        outcomes = stacked.train_many([trial(size, *cell) for cell in cells], loss=loss)
         at = size.depth if deep and size.depth else size.width
-        yield Run(size=at, lr=lr, seed=seed, loss=value)
+        for (lr, seed), outcome in zip(cells, outcomes, strict=True):
+            yield Run(size=at, lr=lr, seed=seed, loss=final_loss(outcome.losses, steps))
 
 
-def final_loss(losses: Iterator[float], steps: int) -> float:
+def _fresh(
+    build: Build, size: Size, base: Size, recipe: Recipe, lr: float, seed: int
+) -> tuple[nn.Module, Optimizer]:
+    trial = prepare(build, size, base, recipe, lr=lr, seed=seed)
+    return trial.model, trial.optimizer
+
+
+def final_loss(losses: Iterable[float], steps: int) -> float:
     """The mean over the last quarter of the steps; infinite once a loss is not finite."""
     kept: list[float] = []
     for value in losses:

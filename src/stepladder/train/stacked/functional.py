@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from stepladder.train.stacked.masks import Masks
+from stepladder.train.stacked.operations import Folded
 from stepladder.train.stacked.rows import Rows
 
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -106,7 +107,8 @@ class _Losses(nn.Module):
         self.model, self.loss = model, loss
 
     def forward(self, batch: Any, key: Tensor | None) -> Tensor:
-        return loss_of(self.model, self.loss, batch, key)
+        with Folded(key):
+            return _one_number(self.loss(self.model, batch))
 
 
 def loss_of(model: nn.Module, loss: Loss, batch: Any, key: Tensor | None) -> Tensor:
@@ -116,10 +118,12 @@ def loss_of(model: nn.Module, loss: Loss, batch: Any, key: Tensor | None) -> Ten
         ValueError: it is not one number.
     """
     if key is None:
-        value = loss(model, batch)
-    else:
-        with Masks(key):
-            value = loss(model, batch)
+        return _one_number(loss(model, batch))
+    with Masks(key):
+        return _one_number(loss(model, batch))
+
+
+def _one_number(value: Tensor) -> Tensor:
     if value.ndim:
         raise ValueError(f"loss must return one number, not a tensor of shape {tuple(value.shape)}")
     return value

@@ -6,7 +6,7 @@ and step), so that its masks are the same in any company, on any device.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +26,9 @@ class Masks(TorchFunctionMode):
         key: int64, 0-d, of one trial at one step; None only counts the calls of active dropout.
     """
 
+    only_dropout = True  # whether calls without dropout are left to torch
+    linear = staticmethod(F.linear)
+
     def __init__(self, key: Tensor | None) -> None:
         super().__init__()
         self.key, self.calls = key, 0
@@ -33,10 +36,14 @@ class Masks(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        handler = _HANDLERS.get(func)
+        handler = self.handlers().get(func)
         if handler is None:
             return func(*args, **(kwargs or {}))
         return handler(self, *args, **(kwargs or {}))
+
+    def handlers(self) -> Mapping[Any, Callable[..., Any]]:
+        """Functions of torch -> what is called in their place, with this object in front."""
+        return HANDLERS
 
     def dropped(self, x: Tensor, p: float, shape: torch.Size) -> Tensor:
         """x with a share p of its entries at 0 and the rest over 1 - p; `shape` is the mask's."""
@@ -118,7 +125,7 @@ def _attention(
         key, value = (x.repeat_interleave(group, dim=-3) for x in (key, value))
     logits = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
-        attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=query.device).tril()
+        attn_mask = _causal(logits)
     if attn_mask is not None:
         logits = logits + _added(attn_mask, logits)
     weights = logits.softmax(dim=-1)
@@ -133,23 +140,25 @@ def _added(mask: Tensor, like: Tensor) -> Tensor:
 
 
 def _multi_head(masks: Masks, *args: Any, **kwargs: Any) -> Any:
-    """`nn.MultiheadAttention`'s, in which dropout is out of reach; rarer forms are torch's own."""
+    """`nn.MultiheadAttention`'s, inside of which no mode sees; rarer forms are left to torch."""
     given = _ARGUMENTS(*args, **kwargs)
     usual = given["query"].ndim == 3 and not any(_is_given(given[name]) for name in _RARE)
-    if not given["training"] or given["dropout_p"] == 0 or not usual:
+    if not given["training"]:
+        given["dropout_p"] = 0.0
+    if not usual or (masks.only_dropout and given["dropout_p"] == 0):
         return F.multi_head_attention_forward(*args, **kwargs)
-    return _dropped_multi_head(masks, given)
+    return _multi_head_outside(masks, given)
 
 
 def _is_given(value: Any) -> bool:
     return value is not None and value is not False
 
 
-def _dropped_multi_head(masks: Masks, given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+def _multi_head_outside(masks: Masks, given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
     heads, bias = given["num_heads"], given["in_proj_bias"]
     biases = (None,) * 3 if bias is None else bias.chunk(3)
     q, k, v = (
-        F.linear(x, w, b).unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)  # [B, H, T, E]
+        masks.linear(x, w, b).unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)  # [B, H, T, E]
         for x, w, b in zip(
             (given["query"], given["key"], given["value"]),
             given["in_proj_weight"].chunk(3),
@@ -162,17 +171,21 @@ def _dropped_multi_head(masks: Masks, given: dict[str, Any]) -> tuple[Tensor, Te
         mask = _forbidden(given["attn_mask"], logits)
         logits = logits + (mask if mask.ndim == 2 else mask.unflatten(0, (-1, heads)))
     elif given["is_causal"]:
-        causal = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).tril()
-        logits = logits + _added(causal, logits)
+        logits = logits + _added(_causal(logits), logits)
     if given["key_padding_mask"] is not None:
         logits = logits + _forbidden(given["key_padding_mask"], logits)[:, None, None]
     weights = logits.softmax(dim=-1)
-    weights = masks.dropped(weights, given["dropout_p"], weights.shape)
+    if given["dropout_p"] > 0:
+        weights = masks.dropped(weights, given["dropout_p"], weights.shape)
     mixed = (weights @ v).permute(2, 0, 1, 3).flatten(2)
-    out = F.linear(mixed, given["out_proj_weight"], given["out_proj_bias"])
+    out = masks.linear(mixed, given["out_proj_weight"], given["out_proj_bias"])
     if not given["need_weights"]:
         return out, None
     return out, weights.mean(dim=1) if given["average_attn_weights"] else weights
+
+
+def _causal(logits: Tensor) -> Tensor:
+    return torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
 
 
 def _forbidden(mask: Tensor, like: Tensor) -> Tensor:
@@ -194,7 +207,7 @@ def _arguments_of(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]
 _ARGUMENTS = _arguments_of(F.multi_head_attention_forward)
 _RARE = ("bias_k", "bias_v", "add_zero_attn", "use_separate_proj_weight", "static_k", "static_v")
 
-_HANDLERS: dict[Any, Callable[..., Any]] = {
+HANDLERS: dict[Any, Callable[..., Any]] = {
     F.dropout: _dropout,
     F.dropout1d: _channels(1),
     F.dropout2d: _channels(2),
