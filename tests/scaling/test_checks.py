@@ -127,6 +127,7 @@ def test_a_right_parametrization_of_ones_own_passes():
     )
     assert report.passed, str(report)
     assert report.rule is None
+    assert "start and move alike over width 16 to 128 and depth 2 to 16" in str(report)
 
 
 def test_a_readout_left_in_standard_parametrization_is_named():
@@ -199,6 +200,27 @@ def test_bad_checks_are_refused():
         coordinate_check(lambda width: MLP(width), rule="mup", widths=WIDTHS)
     with pytest.raises(ValueError, match="readout_norm="):
         coordinate_check(lambda width: Decoder(width, tied=True), rule="mup", widths=WIDTHS)
+    for nothing in ({"lr": 0.0}, {"steps": 0}, {"seeds": 0}, {"lr": float("nan")}):
+        with pytest.raises(ValueError, match="must be above 0"):
+            coordinate_check(decoder, rule="mup", widths=WIDTHS, **nothing)
+    with pytest.raises(ValueError, match="diverged at width 16: give a smaller lr"):
+        coordinate_check(decoder, rule="mup", widths=WIDTHS, lr=1e30)
+    with pytest.raises(ValueError, match="takes no width"):
+        coordinate_check(lambda: Decoder(16), rule="mup", widths=WIDTHS)
+    with pytest.raises(ValueError, match="not a tuple"):
+        coordinate_check(lambda width: (Decoder(width),), rule="mup", widths=WIDTHS)
+    with pytest.raises(ValueError, match="no kfac here to train with"):
+        coordinate_check(decoder, rule="mup", widths=WIDTHS, optimizer="kfac")
+    with pytest.raises(
+        ValueError, match=r"branches=\['\*.down'\] \(in the block: norm, up, down\)"
+    ):
+        coordinate_check(
+            lambda width, depth: ResidualMLP(width, depth),
+            rule="completep",
+            widths=WIDTHS,
+            depths=DEPTHS,
+            batches=[(torch.randn(4, 6), torch.zeros(4, dtype=torch.long))],
+        )
     with pytest.raises(ValueError, match="five different lrs"):
         transfer_check(decoder, [], rule="mup", widths=WIDTHS, lrs=[0.1])
 

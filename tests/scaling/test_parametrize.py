@@ -165,6 +165,8 @@ def test_a_model_on_the_meta_device_is_initialised_later():
     with pytest.raises(ValueError, match="init_std="):
         parametrize(model, base=base)
     plan = parametrize(model, base=base, init_std=STDS)
+    with pytest.raises(ValueError, match="to_empty"):
+        plan.initialize()
     real = model.to_empty(device="cpu")
     plan.initialize(real)
     fresh = Decoder(32)
@@ -263,6 +265,75 @@ def test_plans_are_saved_read_and_compared(tmp_path):
     assert plan.difference(again) == {}
 
 
+def test_settings_that_make_no_sense_are_refused(tmp_path):
+    plan = parametrize(MLP(32), base=MLP(16), rule="mup", init_std=STDS)
+    for bad in (-1, float("nan"), "3e-3"):
+        with pytest.raises(ValueError, match="lr must be a number"):
+            plan.param_groups(lr=bad)
+    with pytest.raises(ValueError, match="eps must be a number"):
+        plan.param_groups(lr=0.1, eps=-1e-8)
+    with pytest.raises(ValueError, match="shape \\[64, 6\\], and the plan is for a fan-out of 32"):
+        plan.bind(MLP(64))
+    with pytest.raises(ValueError, match=r"plan\.save"):
+        type(plan).load(tmp_path / "nowhere.toml")
+    independent = parametrize(
+        MLP(32), base=MLP(16), rule="mup", init_std=STDS, weight_decay="independent"
+    )
+    with pytest.raises(ValueError, match="an lr above 0"):
+        independent.param_groups(lr=0.0, weight_decay=0.1)
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        torch.optim.AdamW(plan.param_groups(lr=0.1) + plan.param_groups(lr=0.1))
+
+
+def test_a_refused_start_changes_nothing():
+    model = ResidualMLP(64, 8)
+    plan = parametrize(model, base=ResidualMLP(16, 2), branches=["*.down"])
+    with torch.no_grad():
+        model.head.weight *= 2  # the last one
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with pytest.raises(ValueError, match=r"head\.weight no longer has the values"):
+        plan.initialize()
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_adams_epsilon_is_scaled_though_none_is_given():
+    """torch's default where the plan is for Adam; a rule that leaves it alone leaves 1e-8."""
+    options = {"base": Decoder(16), "init_std": STDS}
+    for optimizer in ("adam", "adamw"):
+        plan = parametrize(Decoder(64), optimizer=optimizer, **options)
+        default, given = (plan.param_groups(lr=0.1, eps=eps) for eps in (None, 1e-8))
+        assert [g["eps"] for g in default] == [g["eps"] for g in given]
+        assert min(g["eps"] for g in default) == pytest.approx(1e-8 / 4)
+    mup = parametrize(Decoder(64), rule="mup", form="multiplier", **options).param_groups(lr=0.1)
+    assert {g["eps"] for g in mup} == {1e-8}
+    sgd = parametrize(Decoder(64), optimizer="sgd", **options).param_groups(lr=0.1)
+    assert all("eps" not in group for group in sgd)
+
+
+def test_a_base_may_be_larger_and_factors_go_the_other_way():
+    down = parametrize(MLP(16), base=MLP(64), rule="mup", init_std=STDS).table["2.weight"]
+    up = parametrize(MLP(64), base=MLP(16), rule="mup", init_std=STDS).table["2.weight"]
+    assert (down.width, down.lr, down.weight_decay) == (
+        1 / up.width,
+        1 / up.lr,
+        1 / up.weight_decay,
+    )
+
+
+def test_constant_starts_are_in_the_table():
+    class Gemma(MLP):
+        def __init__(self, n):
+            super().__init__(n)
+            self.add_module("5", nn.LayerNorm(3))
+            nn.init.zeros_(self[5].weight)
+
+    plan = parametrize(Gemma(32), base=Gemma(16), rule="mup")
+    assert plan.table["5.weight"].fill == 0
+    assert parametrize(Decoder(32), base=Decoder(16), rule="mup").table["norm.weight"].fill == 1
+    line = next(line for line in str(plan).splitlines() if line.startswith("5.weight"))
+    assert " =0 " in line
+
+
 def test_a_base_may_be_a_file_of_shapes(tmp_path):
     save_shapes(read_shapes(Decoder(16, 2)), tmp_path / "base.toml")
     assert load_shapes(tmp_path / "base.toml") == read_shapes(Decoder(16, 2))
@@ -294,7 +365,34 @@ BROKEN = [
     (lambda: (Decoder(32), Decoder(16)), {"init_std": {"embedding": 1.0}}, "'hidden'"),
     (lambda: (Decoder(32), Decoder(16)), {"init_std": {"hiden": 1.0}}, "did you mean 'hidden'"),
     (lambda: (Decoder(32), Decoder(16)), {"weight_decay": "scale"}, "did you mean 'scaled'"),
+    (lambda: (Decoder(32), Decoder(16)), {"form": "fold"}, "did you mean 'folded'"),
+    (lambda: (Decoder(32), Decoder(16)), {"optimizer": torch.optim.AdamW}, "did you mean 'adamw'"),
+    (lambda: (Decoder(32), Decoder(16)), {"rule": None}, "no rule None; rules are sp"),
+    (lambda: (Decoder(32), 16), {}, "base is a smaller build"),
+    (lambda: (Decoder(32), "nowhere.toml"), {}, "save_shapes"),
+    (lambda: (Decoder(32), Decoder(16)), {"init_std": STDS | {"hidden": "fanin"}}, "or 'fan_in'"),
+    (lambda: (Decoder(32), Decoder(16)), {"init_std": STDS | {"hidden": -1.0}}, "at least 0"),
+    (
+        lambda: (ResidualMLP(32, 4), ResidualMLP(16, 2)),
+        {"branches": ["*.dwn"]},
+        "branches: no module",
+    ),
+    (
+        lambda: (Decoder(32, tied=True), Decoder(16, tied=True)),
+        {"readout_norm": "nrom", "init_std": STDS},
+        "did you mean 'norm'",
+    ),
+    (lambda: (SharedReadouts(32), SharedReadouts(16)), {"rule": "mup"}, "grows and is shared"),
 ]
+
+
+class SharedReadouts(nn.Module):
+    """Two readouts of one matrix."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first, self.second = nn.Linear(width, 7), nn.Linear(width, 7)
+        self.second.weight = self.first.weight
 
 
 @pytest.mark.parametrize(("build", "options", "message"), BROKEN)

@@ -4,6 +4,7 @@ import importlib.abc
 import importlib.machinery
 import sys
 import types
+import warnings
 
 import pytest
 import torch
@@ -70,10 +71,37 @@ class Encoder(nn.Module):
         return self.head(self.encoder(self.embedding(tokens)))
 
 
+class Seq2Seq(nn.Module):
+    """torch.nn.Transformer, encoder and decoder, on the same tokens."""
+
+    def __init__(self, width, depth=2):
+        super().__init__()
+        self.embedding = nn.Embedding(64, width)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="enable_nested_tensor is True")
+            self.transformer = nn.Transformer(
+                width,
+                width // 8,
+                depth,
+                depth,
+                2 * width,
+                dropout=0.0,
+                batch_first=True,
+                norm_first=True,
+            )
+        self.head = nn.Linear(width, 64)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
+        return self.head(self.transformer(x, x, tgt_mask=mask, tgt_is_causal=True))
+
+
 TOKENS = {
     "llama": (llama, {}),
     "gpt2": (gpt2, {"readout_norm": "transformer.ln_f"}),
-    "torch": (Encoder, {}),
+    "torch encoder": (Encoder, {}),
+    "torch": (Seq2Seq, {}),
 }
 
 
@@ -90,26 +118,18 @@ def test_language_models_pass_at_four_widths_and_depths(name):
 @pytest.mark.parametrize("name", TOKENS)
 def test_language_models_fail_in_standard_parametrization(name):
     build, _ = TOKENS[name]
-    report = coordinate_check(build, rule="sp", widths=WIDTHS, depths=[2, 4, 8], seeds=1)
+    report = coordinate_check(build, rule="sp", widths=WIDTHS, depths=[2, 4, 8], seeds=2)
     found = {(row.axis, row.quantity) for row in report.failures}
     assert {("width", "move"), ("depth", "move")} <= found
     assert (("depth", "start") in found) == (name != "gpt2")  # which starts with 1 / sqrt(2 L)
 
 
-@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
-def test_torch_transformer_with_encoder_and_decoder():
-    def build(width, depth=2):
-        return nn.Transformer(
-            width, width // 8, depth, depth, 2 * width, batch_first=True, norm_first=True
-        )
-
-    torch.manual_seed(0)
-    plan = parametrize(build(64, 4), base=build(32, 2), rule="completep")
+def test_torch_transformer_roles():
+    plan = parametrize(Seq2Seq(64, 4), base=Seq2Seq(32, 2), rule="completep")
     roles = {name: str(record.role) for name, record in plan.table.items()}
-    assert roles["decoder.layers.3.multihead_attn.out_proj.weight"] == "branch output"
-    assert roles["encoder.layers.0.self_attn.in_proj_weight"] == "attention"
-    assert plan.table["decoder.layers.2.linear2.weight"].depth == 2
-    plan.initialize()
+    assert roles["transformer.decoder.layers.3.multihead_attn.out_proj.weight"] == "branch output"
+    assert roles["transformer.encoder.layers.0.self_attn.in_proj_weight"] == "attention"
+    assert plan.table["transformer.decoder.layers.2.linear2.weight"].depth == 2
 
 
 @pytest.fixture(scope="module")
@@ -185,20 +205,26 @@ def test_timm_vision_transformer(timm):
 
 
 def test_timm_resnet(timm):
+    """Its branches end in a batch norm, which is named: CompleteP holds over width and depth."""
+
     def build(width, depth=2):
         return timm.resnet.ResNet(
             timm.resnet.BasicBlock,
-            (1, depth, 1, 1),
+            (depth,) * 4,
             num_classes=10,
             stem_width=width,
-            channels=(width, width, width, width),
+            channels=(width,) * 4,
             zero_init_last=False,
         )
 
-    options = {"batches": _images(32), "seeds": 2, "steps": 3}
-    report = coordinate_check(build, rule="mup", widths=WIDTHS, **options)
+    options = {"batches": _images(16), "seeds": 2, "steps": 3, "branches": ["layer*.bn2"]}
+    sizes = {"widths": [16, 32, 64, 128], "depths": DEPTHS}
+    report = coordinate_check(build, rule="completep", **sizes, **options)
     assert report.passed, str(report)
-    assert not coordinate_check(build, rule="sp", widths=WIDTHS, **options).passed
-    plan = parametrize(build(32, 4), base=build(16, 1), rule="completep", branches=["layer*.bn2"])
+    standard = coordinate_check(build, rule="sp", **sizes, **options)
+    assert {row.axis for row in standard.failures} == {"width", "depth"}
+    mup = coordinate_check(build, rule="mup", **sizes, **options)
+    assert {row.axis for row in mup.failures} == {"depth"}
+    plan = parametrize(build(32, 7), base=build(16, 4), rule="completep", branches=["layer*.bn2"])
     assert plan.table["layer2.3.bn2.weight"].depth == 7 / 4  # every stage is on one stream
     assert plan.table["layer2.3.bn2.weight"].fill == pytest.approx(4 / 7)

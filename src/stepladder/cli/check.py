@@ -159,6 +159,11 @@ def _print(
             head, *rest = str(report).splitlines()
             console.print(head, style="bold green" if good else "bold red", markup=False)
             console.print("\n".join(rest), markup=False) if rest else None
+    if coordinate.passed and transfer is None:
+        console.print(_MORE, style="dim", markup=False)
+
+
+_MORE = "This looks at the first steps only. To see where the best rate lies: --lrs and --batches."
 
 
 def _held(transfer: "TransferReport | None") -> bool:

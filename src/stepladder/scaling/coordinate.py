@@ -8,7 +8,7 @@ is fitted, and what is off is named: the layer, and the factor.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, sqrt
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -83,7 +83,20 @@ class CoordinateReport:
         head = f"coordinate check of {self.rule or 'your own parametrization'}: "
         head += "passed" if self.passed else f"failed, {len(self.failures)} findings"
         lines = [f"  {found}" for found in self.failures]
+        if self.passed:
+            lines = [f"  {self._kinds} kinds of parameters start and move alike over {self._spans}"]
         return "\n".join([head, *lines, *(f"  unclear: {row}" for row in unclear)])
+
+    @property
+    def _kinds(self) -> int:
+        return len({row.parameter for row in self.rows})
+
+    @property
+    def _spans(self) -> str:
+        spans: dict[str, list[int]] = defaultdict(list)
+        for row in self.rows:
+            spans[row.axis] += [size for size, _, _ in row.points]
+        return " and ".join(f"{axis} {min(at)} to {max(at)}" for axis, at in spans.items())
 
     def figure(self, path: str | Path) -> Path:
         """Draw gains against size, a panel per axis and quantity; the suffix chooses the format."""
@@ -116,13 +129,18 @@ def coordinate_check(
         widths, depths: sizes to compare, at least three of an axis; the other axis stays at the
             base. `depths` may be left out.
         batches: what `loss(model, batch)` takes; (inputs, targets) or token tensors by default.
-            Random tokens where the model has an embedding and there are none.
+            Random tokens, uneven as words are, where the model has an embedding and there are none.
         base: where hyperparameters are stated; the smallest sizes by default.
         options: for `parametrize` (`init_std`, `branches`, ...).
 
     Raises:
-        ValueError: too few sizes, or the build or the batches do not fit.
+        ValueError: too few sizes, no steps or rate to move by, training that diverges, or a build
+            or batches that do not fit.
     """
+    if not (lr > 0 and steps > 0 and seeds > 0):
+        raise ValueError(
+            f"nothing moves with lr {lr}, {steps} steps and {seeds} seeds: all must be above 0"
+        )
     start = base or Size(width=min(widths), depth=min(depths, default=None))
     study = _Study(
         build=build,
@@ -180,7 +198,7 @@ def _along(axis: str, size: Size) -> int:
 
 
 def _measure(study: _Study, size: Size, seed: int) -> dict[str, Gains]:
-    """Gains after a few steps; the means over the blocks of a stack."""
+    """Gains after a few steps, of each kind of parameter: over the blocks of a stack."""
     trial = prepare(study.build, size, study.base, study.recipe, lr=study.lr, seed=seed)
     batches = as_batches(study.batches, trial.model)
 
@@ -189,18 +207,27 @@ def _measure(study: _Study, size: Size, seed: int) -> dict[str, Gains]:
 
     initial = snapshot(trial.model)
     started = start_gains(trial.model, probe)
-    for _ in train(trial, batches, study.loss, study.steps):
-        pass
+    losses = list(train(trial, batches, study.loss, study.steps))
+    if not all(map(isfinite, losses)):
+        raise ValueError(f"training diverged at width {size.width}: give a smaller lr")
     moved = move_gains(trial.model, initial, probe)
     kinds: dict[str, list[str]] = defaultdict(list)
     for name in moved:
         kinds[kind_name(name)].append(name)
     return {
         kind: Gains(
-            start=fmean(started[name] for name in names), move=fmean(moved[n] for n in names)
+            start=_over_blocks([started[n] for n in names]),
+            move=_over_blocks([moved[n] for n in names]),
         )
         for kind, names in kinds.items()
     }
+
+
+def _over_blocks(gains: list[float]) -> float:
+    """One gain for a stack. Its first block sees what the stem makes, which may be unlike anything
+    later: it counts as much as all others together, at any depth."""
+    first, *others = gains
+    return sqrt(first * fmean(others)) if others else first
 
 
 def _judged(axis: str, points: _Points, outputs: Collection[str]) -> Iterator[Row]:

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import translate
+from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 
 from stepladder.names import did_you_mean
@@ -59,6 +59,7 @@ def read_depths(shapes: Shapes, base: Shapes, branches: Collection[str] = ()) ->
     Raises:
         ValueError: the two are not builds of one architecture.
     """
+    _check_globs(branches, shapes)
     outputs = re.compile("|".join(map(translate, branches or BRANCH_OUTPUTS)))
     sizes, base_sizes = _stack_sizes(shapes), _stack_sizes(base)
     places = {_place(block_of(name)): name for name in base}  # the last block of its kind wins
@@ -71,6 +72,16 @@ def read_depths(shapes: Shapes, base: Shapes, branches: Collection[str] = ()) ->
     }
     ends = (n for n in ratios if outputs.match(n) or outputs.match(n.rpartition(".")[0]))
     return Depths(ratios=ratios, base_names=names, branch_outputs=frozenset(ends))
+
+
+def _check_globs(branches: Collection[str], shapes: Shapes) -> None:
+    places = {*shapes, *(name.rpartition(".")[0] for name in shapes)}
+    for glob in branches:
+        if not any(fnmatchcase(place, glob) for place in places):
+            raise ValueError(
+                f"branches: no module matches {glob!r}{did_you_mean(glob, places)}; modules with "
+                f"parameters are such as {min(places - set(shapes))!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +162,12 @@ def _check_nothing_left(shapes: Shapes, base: Shapes) -> None:
             f"the model has no {left[0]}{did_you_mean(left[0], shapes)}, which its base has: "
             "the base must be a smaller build of the same architecture"
         )
+
+
+def modules_of(path: str, names: Iterable[str]) -> list[str]:
+    """The modules of a block that have parameters, by their names within it, in order."""
+    inside = [b.rest for name in names if (b := block_of(name)) is not None and b.path == path]
+    return list(dict.fromkeys(rest.rpartition(".")[0] or rest for rest in inside))
 
 
 def missing_branch_outputs(names: Iterable[str], depths: Depths) -> list[str]:

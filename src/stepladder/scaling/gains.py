@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from stepladder.scaling.depth import block_of
 from stepladder.scaling.shapes import plain_name
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -53,16 +54,16 @@ def _all_gains(
             if change.dim() > 1:
                 found[name] = _gain(module, local, change, inputs.get(path))
             else:
-                unit = _unit(module, initial.get(plain_name(f"{path}.weight")))
+                unit = _unit(module, name, initial.get(plain_name(f"{path}.weight")))
                 found[name] = _or_nan(_rms(change) / unit) if vectors else _NONE
     return found
 
 
-def _unit(module: nn.Module, weight: Tensor | None) -> float:
-    """What a vector's change is measured in: a norm's own gain, so that a gain may carry a factor
-    of its readout; else 1."""
-    scaled = weight is not None and weight.dim() == 1 and "norm" in type(module).__name__.lower()
-    return (_rms(weight) if scaled and weight is not None else 1.0) or 1.0
+def _unit(module: nn.Module, name: str, weight: Tensor | None) -> float:
+    """What a vector's change is measured in: the own gain of a norm outside the blocks, which may
+    carry a factor of its readout; else 1."""
+    norm = "norm" in type(module).__name__.lower() and block_of(name) is None
+    return (_rms(weight) if norm and weight is not None and weight.dim() == 1 else 1.0) or 1.0
 
 
 _NONE = float("nan")

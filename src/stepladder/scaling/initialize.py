@@ -43,18 +43,29 @@ def _placed(values: Tensor, parameter: nn.Parameter) -> Tensor:
     return placed
 
 
-@torch.no_grad()
-def rescale(parameter: nn.Parameter, own: OwnScale, factor: float, name: str) -> None:
-    """Scale the values that a module gave itself, once.
+def check_ready(parameter: nn.Parameter, own: tuple[OwnScale, float] | None, name: str) -> None:
+    """Whether a parameter can be given its values.
 
     Raises:
-        ValueError: the values are no longer those the plan was made from.
+        ValueError: it is on the meta device, or its own values are not those the plan was made
+            from.
     """
-    rms = values_of(parameter).rms
-    if abs(rms - own.rms) > 1e-6 * own.rms:
+    if parameter.device.type == "meta":
+        raise ValueError(
+            f"{name} is on the meta device and can hold no values: model.to_empty(device=...) first"
+        )
+    if own is None:
+        return
+    rms, was = values_of(parameter.detach()).rms, own[0].rms
+    if abs(rms - was) > 1e-6 * was:
         raise ValueError(
             f"{name} no longer has the values the plan was made from (root mean square {rms:.4g}, "
-            f"was {own.rms:.4g}): initialise a fresh model once, or give init_std= to draw anew"
+            f"was {was:.4g}): initialise a fresh model once, or give init_std= to draw anew"
         )
-    if factor != 1:
-        parameter.mul_(factor)
+
+
+@torch.no_grad()
+def rescale(parameter: nn.Parameter, own: tuple[OwnScale, float]) -> None:
+    """Scale the values that a module gave itself."""
+    if own[1] != 1:
+        parameter.mul_(own[1])

@@ -139,8 +139,9 @@ def optimizer_scaling(name: str) -> OptimizerScaling:
         ValueError: no scaling is known for it.
     """
     if name not in OPTIMIZERS:
+        meant = getattr(name, "__name__", str(name)).lower()  # a class is the usual slip
         raise ValueError(
-            f"no scaling is known for the optimizer {name!r}{did_you_mean(name, OPTIMIZERS)}; "
+            f"no scaling is known for the optimizer {name!r}{did_you_mean(meant, OPTIMIZERS)}; "
             f"known: {', '.join(OPTIMIZERS)}; declare a new one with register_optimizer"
         )
     return OPTIMIZERS[name]

@@ -3,19 +3,21 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from math import inf
 from pathlib import Path
 from typing import get_args
 
 from torch import nn
 
 from stepladder.names import did_you_mean
-from stepladder.scaling.depth import Depths, missing_branch_outputs, read_depths
+from stepladder.scaling.depth import Depths, missing_branch_outputs, modules_of, read_depths
 from stepladder.scaling.optimizers import optimizer_scaling
 from stepladder.scaling.own import missing_factor, own_scales
 from stepladder.scaling.plan import Plan
 from stepladder.scaling.records import Form, scaling_for
 from stepladder.scaling.roles import Role, read_growth
 from stepladder.scaling.rows import (
+    FAN_IN,
     InitStd,
     Kept,
     fold_into_norm,
@@ -53,8 +55,9 @@ def parametrize(
 
     Args:
         model: the model to train; may be on the meta device.
-        base: a smaller build of the same class (meta device or not), its `read_shapes`, or a file
-            of `save_shapes`. Base hyperparameters are those tuned at this shape.
+        base: another build of the same class (meta device or not), its `read_shapes`, or a file of
+            `save_shapes`. Base hyperparameters are those tuned at this shape. It is usually the
+            smaller one; at its own shape all factors are 1, and below it they go the other way.
         rule: a name in `stepladder.scaling.RULES`, or a `Rule`.
         optimizer: a name in `stepladder.scaling.OPTIMIZERS`.
         init_std: standard deviations at the base's shape, by role or glob over names; `"fan_in"`
@@ -76,6 +79,7 @@ def parametrize(
         ValueError: the base is of another architecture, a role cannot be inferred, the optimizer
             or rule is unknown, or a depth rule cannot find where a branch ends.
     """
+    _check_choice("form", form, get_args(Form))
     chosen = _with_options(rule_named(rule), weight_decay, eps, alignment)
     scaling = optimizer_scaling(optimizer)
     shapes, base_shapes = read_shapes(model), _base_shapes(base)
@@ -84,6 +88,7 @@ def parametrize(
         _check_branches(chosen, model, shapes, depths)
     growths = read_growth(shapes, base_shapes, depths, roles or {})
     _check_patterns("init_std", init_std or {}, shapes)
+    _check_stds(init_std or {})
     _check_patterns("no_decay", no_decay, shapes)
     scales = stored_scales(growths, chosen, scaling, form)
     if readout_norm is not None:
@@ -95,7 +100,13 @@ def parametrize(
     stds = initial_stds(growths, scales, init_std or {}, kept)
     table = {
         name: record(
-            growth, shapes[name], chosen, scaling_for(growth, scaling), scales[name], stds[name]
+            growth,
+            shapes[name],
+            chosen,
+            scaling_for(growth, scaling),
+            scales[name],
+            stds[name],
+            kept.get(name),
         )
         for name, growth in growths.items()
     }
@@ -130,6 +141,11 @@ def _check_choice(option: str, choice: str | None, choices: Collection[str]) -> 
 def _base_shapes(base: Base) -> Shapes:
     if isinstance(base, nn.Module):
         return read_shapes(base)
+    if not isinstance(base, str | Path | Mapping):
+        raise ValueError(
+            "base is a smaller build of the model, its read_shapes, or a file of save_shapes, "
+            f"not {base!r}"
+        )
     return load_shapes(base) if isinstance(base, str | Path) else base
 
 
@@ -142,11 +158,21 @@ def _check_branches(rule: Rule, model: nn.Module, shapes: Shapes, depths: Depths
         )
     missing = missing_branch_outputs(shapes, depths)
     if missing:
+        inside = modules_of(missing[0], shapes)
         raise ValueError(
             f"{rule.name} scales residual branches by depth, and it is not known where those of "
             f"{missing[0]} end: name the last linear map of each branch, such as "
-            f"branches=['{missing[0]}.output']"
+            f"branches=['*.{inside[-1]}'] (in the block: {', '.join(inside)})"
         )
+
+
+def _check_stds(stds: Mapping[str, InitStd]) -> None:
+    for key, std in stds.items():
+        if std != FAN_IN and (isinstance(std, str) or not 0 <= std < inf):
+            raise ValueError(
+                f"init_std: {key!r} is {std!r}; give a standard deviation of at least 0, or "
+                f"{FAN_IN!r}{did_you_mean(str(std), [FAN_IN])}"
+            )
 
 
 def _check_patterns(option: str, patterns: Collection[str], shapes: Shapes) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 from torch import nn
 
 from stepladder.names import did_you_mean
-from stepladder.scaling.initialize import draw, rescale
+from stepladder.scaling.initialize import check_ready, draw, rescale
 from stepladder.scaling.own import OwnScale
 from stepladder.scaling.records import Record
 from stepladder.scaling.shapes import plain_name
@@ -39,10 +39,13 @@ class Plan:
         """The same plan for another build of the model: a copy, compiled, or sharded.
 
         Raises:
-            ValueError: a parameter of the model is not in the table, or the reverse.
+            ValueError: the model and the table have different parameters, or sizes.
         """
         bound = replace(self, model=model)
-        missing = set(self.table) - {name for name, _ in bound._parameters(model)}
+        found = dict(bound._parameters(model))
+        for name, parameter in found.items():
+            _check_size(name, parameter, self.table[name])
+        missing = set(self.table) - set(found)
         if missing:
             raise ValueError(f"the model has no {min(missing)}, which the plan has a row for")
         return bound
@@ -58,12 +61,15 @@ class Plan:
 
         Raises:
             ValueError: the values are not the ones the plan was made from (initialised twice, or
-                trained).
+                trained), or the model is on the meta device; nothing is changed then.
         """
         model = self._model(model)
-        for name, parameter in self._parameters(model):
+        parameters = dict(self._parameters(model))
+        for name, parameter in parameters.items():
+            check_ready(parameter, self.own.get(name), name)
+        for name, parameter in parameters.items():
             if name in self.own:
-                rescale(parameter, *self.own[name], name)
+                rescale(parameter, self.own[name])
             else:
                 draw(parameter, self.table[name], name, seed)
         return model
@@ -81,10 +87,13 @@ class Plan:
         (for plans that need two, such as Muon with AdamW).
 
         Args:
-            lr, weight_decay, eps: the base settings; `lr` may be one per optimizer.
+            lr, weight_decay, eps: the base settings; `lr` may be one per optimizer. For Adam and
+                AdamW, epsilon is torch's own 1e-8 unless given: it is scaled too, and what a group
+                says goes before what the optimizer is given.
 
         Raises:
-            ValueError: a setting is negative, or a rate for an optimizer is missing.
+            ValueError: a setting is negative, a rate for an optimizer is missing, or a decay that
+                is independent of the rate is asked for at a rate of 0.
         """
         _check_settings(lr, weight_decay, eps)
         rates = {o: _rate(lr, o) for o in {r.optimizer for r in self.table.values()}}
@@ -135,9 +144,13 @@ class Plan:
         self, record: Record, lr: float, weight_decay: float, eps: float | None
     ) -> dict[str, Any]:
         decay = weight_decay * record.weight_decay
+        if decay and self.decay == "independent":
+            if not lr:
+                raise ValueError("a decay that is independent of the rate needs an lr above 0")
+            decay /= lr
         settings: dict[str, Any] = {"params": [], "names": [], "optimizer": record.optimizer}
-        settings |= {"lr": lr * record.lr}
-        settings |= {"weight_decay": decay / lr if self.decay == "independent" else decay}
+        settings |= {"lr": lr * record.lr, "weight_decay": decay}
+        eps = _TORCH_EPS.get(record.optimizer) if eps is None else eps
         return settings if eps is None else settings | {"eps": eps * record.eps}
 
     def _model(self, model: nn.Module | None) -> nn.Module:
@@ -170,15 +183,26 @@ class Plan:
         return table_text(self)
 
 
+_TORCH_EPS = {"adam": 1e-8, "adamw": 1e-8}
+
+
+def _check_size(name: str, parameter: nn.Parameter, record: Record) -> None:
+    if parameter.dim() and record.fan_out not in parameter.shape:
+        raise ValueError(
+            f"{name} has shape {list(parameter.shape)}, and the plan is for a fan-out of "
+            f"{record.fan_out}: make a plan for this model with parametrize"
+        )
+
+
 def _check_settings(
     lr: float | Mapping[str, float], weight_decay: float, eps: float | None
 ) -> None:
     rates = list(lr.values()) if isinstance(lr, Mapping) else [lr]
-    for name, value in [("lr", min(rates, default=-1)), ("weight_decay", weight_decay)]:
-        if not value >= 0:
-            raise ValueError(f"{name} must be a number of at least 0, not {value}")
-    if eps is not None and not eps >= 0:
-        raise ValueError(f"eps must be a number of at least 0, not {eps}")
+    settings: list[tuple[str, Any]] = [("weight_decay", weight_decay)]
+    settings += [("lr", rate) for rate in rates]
+    for name, value in settings if eps is None else [*settings, ("eps", eps)]:
+        if isinstance(value, str) or not value >= 0:
+            raise ValueError(f"{name} must be a number of at least 0, not {value!r}")
 
 
 def _rate(lr: float | Mapping[str, float], optimizer: str) -> float:

@@ -10,7 +10,10 @@ _HEADINGS = ("parameter", "role", "width", "depth", "std", "mult", "lr", "wd", "
 
 
 def table_text(plan: Plan) -> str:
-    """The plan's table, aligned, in the model's order; its source below it."""
+    """The plan's table, aligned, in the model's order; its source below it.
+
+    A constant start, such as a gain's, stands in the column of standard deviations as `=1`.
+    """
     merged: dict[tuple[str, ...], list[tuple[str, Record]]] = defaultdict(list)
     for name, record in plan.table.items():
         merged[(kind_name(name), *_factors(record))].append((name, record))
@@ -31,8 +34,8 @@ def _factors(record: Record) -> tuple[str, ...]:
 def _row(same: list[tuple[str, Record]]) -> tuple[str, ...]:
     name, record = same[0]
     role, grown, depth, multiplier, lr, decay, eps, optimizer = _factors(record)
-    label = name if len(same) == 1 else kind_name(name)
-    std = f"{sum(r.init_std for _, r in same) / len(same):.3g}"
+    label, fill = name if len(same) == 1 else kind_name(name), f"{record.fill:.3g}"
+    std = f"{sum(r.init_std for _, r in same) / len(same):.3g}" if record.init_std else "=" + fill
     return (label, role, grown, depth, std, multiplier, lr, decay, eps, optimizer)
 
 

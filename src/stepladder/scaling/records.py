@@ -23,7 +23,7 @@ class Record:
         depth: growth of the number of blocks; 1 outside blocks.
         init_std: standard deviation to draw the stored tensor with; 0 for constant tensors (gains
             start at `fill`, biases at 0).
-        fill: the constant a gain starts at.
+        fill: the constant that a tensor with `init_std` 0 starts at.
         multiplier: what the forward pass multiplies the stored tensor by; 1 unless `why` says.
         lr, weight_decay, eps: factors over the base settings.
         optimizer: which optimizer takes it.

@@ -21,7 +21,8 @@ from stepladder.scaling.roles import Growth, Kind, Role
 from stepladder.scaling.rules import Rule
 from stepladder.scaling.shapes import Shape
 
-InitStd = float | str  # a standard deviation, or "fan_in"
+InitStd = float | str  # a standard deviation, or FAN_IN
+FAN_IN = "fan_in"  # 1 / sqrt(fan-in)
 Kept = dict[str, tuple[OwnScale, float]]  # parameters that keep their values -> (scale, factor)
 
 
@@ -42,8 +43,9 @@ def record(
     optimizer: OptimizerScaling,
     scale: Factors,
     std: float,
+    kept: tuple[OwnScale, float] | None,
 ) -> Record:
-    """One parameter's row."""
+    """One parameter's row; `kept` where it starts from its module's own values."""
     return Record(
         role=growth.role,
         fan_in=growth.fan_in,
@@ -51,7 +53,7 @@ def record(
         width=width(growth),
         depth=growth.depth_ratio,
         init_std=std,
-        fill=scale.init if growth.role is Role.NORM else 0.0,
+        fill=_fill(growth, scale, kept),
         multiplier=scale.multiplier,
         lr=scale.lr,
         weight_decay=scale.weight_decay,
@@ -60,6 +62,14 @@ def record(
         trainable=shape.trainable,
         why=explain(rule, growth, bool(shape.aliases)),
     )
+
+
+def _fill(growth: Growth, scale: Factors, kept: tuple[OwnScale, float] | None) -> float:
+    """The constant at the start: the module's own, or 1 for gains and 0 for the rest."""
+    if kept is not None:
+        own, factor = kept
+        return own.rms * factor if own.constant else 0.0
+    return scale.init if growth.role is Role.NORM else 0.0
 
 
 def initial_stds(
@@ -98,7 +108,7 @@ def _base_std(name: str, growth: Growth, stds: Mapping[str, InitStd]) -> float:
         if growth.kind is Kind.VECTOR:
             return 0.0
         raise ValueError(f"init_std has no scale for {name}: add {str(wider)!r} to it")
-    return (growth.fan_in / growth.in_ratio) ** -0.5 if isinstance(std, str) else std
+    return (growth.fan_in / growth.in_ratio) ** -0.5 if std == FAN_IN else float(std)
 
 
 def _tied(scale: Factors, rule: Rule, growth: Growth) -> Factors:
@@ -123,8 +133,9 @@ def fold_into_norm(
     feeds = [name for name in scales if name.rpartition(".")[0] == norm]
     tied = [name for name, growth in growths.items() if growth.role is Role.TIED]
     if not feeds or not tied:
+        modules = {name.rpartition(".")[0] for name in scales}
         missing = f"no module {norm!r} with parameters" if not feeds else "no tied embedding"
-        raise ValueError(f"readout_norm: the model has {missing}{did_you_mean(norm, scales)}")
+        raise ValueError(f"readout_norm: the model has {missing}{did_you_mean(norm, modules)}")
     factor = scales[tied[0]].multiplier
     folded = {
         name: fold(scales[name], factor, scaling_for(growths[name], optimizer)) for name in feeds

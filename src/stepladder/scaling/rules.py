@@ -168,7 +168,7 @@ def rule_named(rule: str | Rule) -> Rule:
         return rule
     if rule not in RULES:
         raise ValueError(
-            f"no rule {rule!r}{did_you_mean(rule, RULES)}; rules are {', '.join(RULES)}"
+            f"no rule {rule!r}{did_you_mean(str(rule), RULES)}; rules are {', '.join(RULES)}"
         )
     return RULES[rule]
 

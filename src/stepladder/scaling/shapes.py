@@ -127,7 +127,8 @@ def _check_usable(name: str, parameter: nn.Parameter) -> None:
         )
     if not parameter.is_floating_point():
         raise ValueError(
-            f"{name} is quantised ({parameter.dtype}): parametrize the model before quantising it"
+            f"{name} holds no floating-point numbers but {parameter.dtype}: parametrize the model "
+            "before quantising it"
         )
 
 
@@ -168,12 +169,14 @@ def load_shapes(path: str | Path) -> Shapes:
     """Read what `save_shapes` wrote.
 
     Raises:
-        ValueError: the file is not one of shapes.
+        ValueError: there is no such file, or it is not one of shapes.
     """
-    tables = tomllib.loads(Path(path).read_text())
+    if not Path(path).is_file():
+        raise ValueError(f"there is no file {path}: write one with save_shapes(read_shapes(base))")
     try:
+        tables = tomllib.loads(Path(path).read_text())
         return {name: _from_table(table) for name, table in tables.items()}
-    except (KeyError, TypeError, AttributeError) as error:
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a file written by save_shapes: {error}") from None
 
 

@@ -33,8 +33,10 @@ def read_plan(path: str | Path) -> dict[str, Any]:
     """The fields of a saved plan.
 
     Raises:
-        ValueError: the file is not a saved plan.
+        ValueError: there is no such file, or it is not a saved plan.
     """
+    if not Path(path).is_file():
+        raise ValueError(f"there is no file {path}: write one with plan.save")
     try:
         document = tomllib.loads(Path(path).read_text())
         return {

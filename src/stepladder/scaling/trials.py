@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stepladder.scaling.optimizers import optimizer_scaling
 from stepladder.scaling.parametrize import parametrize
 from stepladder.scaling.plan import Plan
 
@@ -66,14 +65,8 @@ def prepare(build: Build, size: Size, base: Size, recipe: Recipe, *, lr: float, 
         raise ValueError("give rule=, or let build return (model, optimizer) of your own")
     _check_multipliers(plan)
     plan.initialize(seed=seed)
-    groups = plan.param_groups(lr=lr, weight_decay=recipe.weight_decay, eps=_eps(recipe.optimizer))
+    groups = plan.param_groups(lr=lr, weight_decay=recipe.weight_decay)
     return Trial(model=model, optimizer=make_optimizer(recipe.optimizer, groups), plan=plan)
-
-
-def _eps(optimizer: str) -> float | None:
-    """Adam's epsilon at the base, for the optimizers that have one in its units."""
-    scaling = optimizer_scaling(optimizer)
-    return 1e-8 if scaling.eps_fold == 1 or scaling.rest == "adamw" else None
 
 
 def _check_multipliers(plan: Plan) -> None:
@@ -94,8 +87,15 @@ def plan_for(build: Build, model: nn.Module, base: Size, recipe: Recipe, lr: flo
 
 
 def call_build(build: Build, size: Size, lr: float) -> Any:
-    """Call a build with what it takes: `width`, and `depth` and `lr` where it names them."""
+    """Call a build with what it takes: `width`, and `depth` and `lr` where it names them.
+
+    Raises:
+        ValueError: it takes no width, or no depth where one is asked for, or returns neither a
+            model nor (model, optimizer).
+    """
     taken = inspect.signature(build).parameters
+    if not taken:
+        raise ValueError("build takes no width: define it as build(width) or build(width, depth)")
     if size.depth is not None and "depth" not in taken:
         raise ValueError(
             "build takes no depth: define it as build(width, depth), or leave depths out"
@@ -103,7 +103,15 @@ def call_build(build: Build, size: Size, lr: float) -> Any:
     extra: dict[str, Any] = {} if size.depth is None else {"depth": size.depth}
     if "lr" in taken:
         extra["lr"] = lr
-    return build(size.width, **extra)
+    built = build(size.width, **extra)
+    parts = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
+    if not isinstance(parts[0], nn.Module) or not isinstance(
+        parts[1], torch.optim.Optimizer | None
+    ):
+        raise ValueError(
+            f"build must return a model or (model, optimizer), not a {type(built).__name__}"
+        )
+    return built
 
 
 _OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
@@ -115,10 +123,19 @@ _OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] 
 
 
 def make_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """An optimizer for a plan's groups: torch's own, or one of `stepladder.optim`."""
+    """An optimizer for a plan's groups: torch's own, or one of `stepladder.optim`.
+
+    Raises:
+        ValueError: there is none of that name to train with.
+    """
     if name in _OPTIMIZERS:
         return _OPTIMIZERS[name](groups)
-    from stepladder.optim import build
+    from stepladder.optim import REGISTRY, build
+
+    if name not in REGISTRY:
+        raise ValueError(
+            f"there is no {name} here to train with: let build return (model, your optimizer)"
+        )
 
     return build(name, groups, lr=groups[0]["lr"])
 
@@ -144,6 +161,10 @@ def inputs_of(batch: Batch) -> Tensor:
 def as_batches(batches: Iterable[Batch] | None, model: nn.Module) -> list[Batch]:
     """The user's batches; without them, random tokens for a model with an embedding.
 
+    Tokens are as uneven as words (frequencies fall as 1 / rank). Even ones have nothing in common
+    to learn: below a width of about their number updates then line up less with what they act on,
+    which looks like rates that are too small by up to width^0.45.
+
     Raises:
         ValueError: there are none and none can be made.
     """
@@ -156,7 +177,9 @@ def as_batches(batches: Iterable[Batch] | None, model: nn.Module) -> list[Batch]
     if not vocabulary:
         raise ValueError("the model has no token embedding: give batches=[(inputs, targets), ...]")
     generator = torch.Generator().manual_seed(0)
-    return [torch.randint(vocabulary, (8, 33), generator=generator) for _ in range(2)]
+    frequencies = 1 / torch.arange(1.0, vocabulary + 1)
+    drawn = torch.multinomial(frequencies, 2 * 4 * 33, replacement=True, generator=generator)
+    return list(drawn.view(2, 4, 33))
 
 
 def train(trial: Trial, batches: Sequence[Batch], loss: Loss, steps: int) -> Iterator[float]:
