@@ -76,7 +76,33 @@ def test_bad_input_is_named(place: Path, recipe: str, capsys, monkeypatch) -> No
         ((recipe, SPACE[0], "--budget", "1e6"), "fewer --runs"),
         ((recipe, SPACE[0], "--runs", "0"), "--runs must be 1 or more"),
         ((recipe, "model.tied=true,false", "--executor", "stacked"), "changes the shape"),
+        ((recipe, "optimizer.lr=1..0.1"), "is empty"),
+        ((recipe, "optimizer.lr=log:0..1"), "starts above 0"),
+        ((recipe, SPACE[0], SPACE[0]), "searched twice"),
+        ((recipe, "optimizer.beta1=0.5..1.5"), "optimizer.beta1 must lie in"),
+        ((recipe, f"{SPACE[1]} if optimizer.name=muon"), "which is not searched"),
+        ((recipe, SPACE[0], "--scales", "2", "1"), "let scales rise"),
         (("none.toml", SPACE[0]), "none.toml"),
     ):
         assert main(["search", *words, "--device", "cpu"]) == 2, words
         assert message in capsys.readouterr().err
+
+
+def test_all_trials_diverge(place: Path, recipe: str) -> None:
+    """Said once, with what to change; what was run is kept, and the same command says it again."""
+    hot = ("optimizer.lr=log:1e4..1e6", "--runs", "12", "--device", "cpu", "--name", "hot")
+    for _ in range(2):
+        done = stepladder(place, "search", recipe, *hot)
+        assert done.returncode == 2
+        assert "trials diverged: search lower rates" in done.stderr
+    journal = (place / "searches" / "hot" / "journal.log").read_text()
+    assert journal.count('"diverged":true') >= 8
+
+
+def test_a_cluster_that_is_not_there(place: Path, recipe: str) -> None:
+    pytest.importorskip("ray")
+    words = (recipe, SPACE[0], *SMALL[:-1], "far")
+    done = stepladder(place, "search", *words, "--ray", "127.0.0.1:1")
+    assert done.returncode == 2
+    assert "no Ray cluster answers at '127.0.0.1:1'" in done.stderr
+    assert stepladder(place, "search", *words).returncode == 0  # nothing stands in the way

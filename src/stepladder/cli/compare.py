@@ -61,6 +61,7 @@ def main(argv: list[str]) -> int:
     from stepladder.comparing.place import Place
     from stepladder.comparing.plan import make_plan
     from stepladder.comparing.search import Search
+    from stepladder.ladder.budget import require_within
     from stepladder.report.comparison import plan_table
 
     def read(data: "Data") -> "Dataset":
@@ -78,7 +79,13 @@ def main(argv: list[str]) -> int:
         print_json(made.to_dict() | {"bill": vars(bill)})
         return 0
     console.print(plan_table(made, bill))
-    _require_paid(bill, options.budget)
+    require_within(
+        options.budget,
+        flops=bill.flops,
+        seconds=bill.seconds,
+        what="the comparison",
+        fix="fewer --seeds or --rates, smaller --scales, or recipes with fewer tokens",
+    )
     if not options.plan:
         place.require_room(made)
         _run(made, bill, place, options, console)
@@ -116,21 +123,6 @@ def _bill(plan: "Plan", options: Options) -> "Bill":
     from stepladder.cli.ladder import described_device, side_by_side
 
     return plan.bill(described_device(options.device)[0], side_by_side(options.device))
-
-
-def _require_paid(bill: "Bill", budget: str) -> None:
-    """ValueError where the plan costs more than the budget."""
-    if not budget:
-        return
-    from stepladder.ladder.budget import parse_budget
-
-    given = parse_budget(budget)
-    flops, seconds = {"all": bill.flops}, {"all": bill.seconds}
-    if not given.covers(flops, seconds):
-        raise ValueError(
-            f"the comparison takes about {given.said(flops, seconds)} here, and the budget is "
-            f"{given}: fewer --seeds or --rates, smaller --scales, or recipes with fewer tokens"
-        )
 
 
 def _run(plan: "Plan", bill: "Bill", place: "Place", options: Options, console: Console) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SEARCHES = "searches"
 JOURNAL, BEST, GROWN = "journal.log", "best.toml", "grown.toml"
 EXECUTORS = ("auto", "stacked", "workers", "here")
+RAY = "ray"  # the executor where the address of a cluster is given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class Options:
         scheduler: what to spend on it (stepladder catalogue --family schedulers).
         at_once: runs asked for together; 0: as many as the executor takes.
         executor: stacked (trials of one shape as one program), workers, here, or auto.
+        ray: address of a Ray cluster to make the runs on instead ("auto", "host:port", "local" to
+            start one here), whose nodes all see the root and the data; needs stepladder[ray].
         budget: refuse a search that costs more: 1e15 (FLOP), 20min, 2h; empty: no bound.
         seed: of the search; the runs take the recipe's.
         device: auto, cpu or cuda.
@@ -63,6 +66,7 @@ class Options:
     scheduler: str = "hyperband"
     at_once: int = 0
     executor: str = "auto"
+    ray: str = ""
     budget: str = ""
     seed: int = 0
     device: str = "auto"
@@ -77,6 +81,7 @@ def main(argv: list[str]) -> int:
     options = tyro.cli(Options, args=argv, prog="stepladder search")
     _require_sense(options)
     console = Console(stderr=options.json)
+    from stepladder.ladder.budget import require_within
     from stepladder.recipe import Recipe
     from stepladder.search.levels import ALONG, Levels
     from stepladder.search.space import Space
@@ -92,7 +97,13 @@ def main(argv: list[str]) -> int:
         _print_json(planned)
         return 0
     console.print(_plan_table(planned))
-    _require_paid(planned, options.budget)
+    require_within(
+        options.budget,
+        flops=sum(level["flops"] for level in planned["levels"]),
+        seconds=sum(level["seconds"] for level in planned["levels"]),
+        what="the search",
+        fix="fewer --runs, or smaller --scales",
+    )
     if not options.plan:
         _run(space, base, levels, dataset, planned, options, console)
     return 0
@@ -124,6 +135,8 @@ def _executor(options: Options, space: "Space", base: "Recipe") -> str:
     """The executor's name; ValueError where a stacked one was asked for and cannot be."""
     from stepladder.search.space import require_stackable
 
+    if options.ray:
+        return RAY
     if options.executor not in ("auto", "stacked"):
         return options.executor
     try:
@@ -206,22 +219,6 @@ def _plan_table(planned: dict[str, Any]) -> Table:
     return table
 
 
-def _require_paid(planned: dict[str, Any], budget: str) -> None:
-    """ValueError where the plan costs more than the budget."""
-    if not budget:
-        return
-    from stepladder.ladder.budget import parse_budget
-
-    given = parse_budget(budget)
-    flops = {"all": float(sum(level["flops"] for level in planned["levels"]))}
-    seconds = {"all": float(sum(level["seconds"] for level in planned["levels"]))}
-    if not given.covers(flops, seconds):
-        raise ValueError(
-            f"the search takes about {given.said(flops, seconds)} here, and the budget is {given}: "
-            "fewer --runs, or smaller --scales"
-        )
-
-
 def _run(
     space: "Space",
     base: "Recipe",
@@ -282,6 +279,10 @@ def _pool(
     from stepladder.store import Store
 
     store = Store(options.root / RUNS)
+    if executor == RAY:
+        from stepladder.execute.ray import RayCluster
+
+        return RayCluster(store, dataset, bar.watch, options.device, options.ray)
     if executor == "stacked":
         return Stacked(store, dataset, bar.watch, options.device)
     count = 1 if executor == "here" else None

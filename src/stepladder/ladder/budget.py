@@ -59,6 +59,24 @@ def parse_budget(text: str) -> Budget:
     return Budget(kind=unit[0], amount=float(match[1]) * unit[1])
 
 
+def require_within(budget: str, *, flops: float, seconds: float, what: str, fix: str) -> None:
+    """Refuses work whose bill exceeds a budget as a user writes it; empty: no bound.
+
+    Args:
+        what: the work, as in "the search"; `fix`: how to make it cheaper.
+
+    Raises:
+        ValueError: it costs more, or the budget cannot be read.
+    """
+    if not budget:
+        return
+    given, bill = parse_budget(budget), ({"all": flops}, {"all": seconds})
+    if not given.covers(*bill):
+        raise ValueError(
+            f"{what} takes about {given.said(*bill)} here, and the budget is {given}: {fix}"
+        )
+
+
 def said_time(seconds: float) -> str:
     """Seconds as people say them."""
     for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
