@@ -20,7 +20,8 @@ def build(
     """The recipe's model with its initial values on a device, and the plan that scaled it.
 
     The values depend on the recipe alone (its seed included), not on the device, nor on how
-    `arrange` spreads the parameters over processes before there is memory for them.
+    `arrange` spreads the parameters over processes before there is memory for them. On the device
+    "meta" there are none.
     """
     with torch.device("meta"):
         model, base = Transformer(recipe.model), Transformer(recipe.base_model())
@@ -36,7 +37,8 @@ def build(
         arrange(model)
     model.to_empty(device=device)
     model.tie()
-    plan.initialize(seed=recipe.seed)
+    if torch.device(device).type != "meta":  # where there is nothing to hold values
+        plan.initialize(seed=recipe.seed)
     model.readout_multiplier = plan.multipliers().get("head.weight", 1.0)
     return model, plan
 
