@@ -12,17 +12,26 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from stepladder import optim
 from stepladder.batching.noise_scale import NoiseScaleMeter
-from stepladder.recipe import Batching, Optimizer, Schedule
+from stepladder.optim import REGISTRY
+from stepladder.optim.whole import WholeModelOptimizer
+from stepladder.recipe import Batching, Optimizer, Parametrization, Schedule
 from stepladder.store import Store
 from stepladder.train import sitting, train
 from stepladder.train.checkpoint import load_weights
 from stepladder.train.distributed import check_divides
+from stepladder.train.updates import balanced
 
 from .conftest import HERE, curve
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch has no distributed here")
 EXACT = 1e-9
+assumed = Parametrization(base_width=16, base_depth=2, readout_std=0.05, scale_like="adamw")
+
+
+def type_of(name):
+    return type(optim.build(name, [torch.nn.Parameter(torch.zeros(2, 2))], lr=0.1))
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +103,7 @@ def run(count, jobs):
     ]
     try:
         for process in processes:
-            _, said = process.communicate(timeout=240)
+            _, said = process.communicate(timeout=600)
             assert process.returncode == 0, said
     finally:
         for process in processes:
@@ -191,6 +200,60 @@ def test_one_process_goes_on_where_several_stopped(made, together, stores, datas
     assert_same(begun, one, made)
 
 
+WHOLE = [name for name in REGISTRY if issubclass(type_of(name), WholeModelOptimizer)]
+SPREAD = [name for name in REGISTRY if name not in WHOLE]
+
+
+@pytest.mark.parametrize(
+    ("count", "tensor", "names"),
+    [(2, 1, SPREAD), (4, 2, ["muon", "lion", "lamb", "adafactor", "schedule-free-adamw"])],
+)
+def test_every_optimizer_that_sees_no_whole_model(
+    count, tensor, names, made, together, stores, dataset
+):
+    """Entry by entry in every process, or matrix by matrix in one; and from one's checkpoint."""
+    short = replace(made, tokens=4 * made.batch, evaluations=1, validation=4 * 16)
+    recipes = [
+        replace(short, optimizer=Optimizer(name=name, lr=0.005, clip=0.3), parametrization=assumed)
+        for name in names
+    ]
+    one, store, begun = stores("one"), stores("many"), stores("begun")
+    for recipe in recipes:
+        train(recipe, one, dataset, execution=HERE)
+    stopped(begun, recipes[0], dataset, 2)
+    jobs = [(recipe, store, {"tensor": tensor}) for recipe in recipes]
+    said = together(count, *jobs, (recipes[0], begun, {"tensor": tensor}))
+    assert said == [[""] * count] * (len(recipes) + 1)
+    for recipe in recipes:
+        assert_same(store, one, recipe)
+    assert_same(begun, one, recipes[0])
+    # What they leave goes on alone.
+    for recipe in recipes[:1]:
+        longer = store.folder(recipe.key) / "checkpoint" / str(recipe.steps) / "optimizer.pt"
+        theirs = one.folder(recipe.key) / "checkpoint" / str(recipe.steps) / "optimizer.pt"
+        ours, expected = (torch.load(f, weights_only=True)["state"] for f in (longer, theirs))
+        assert ours.keys() == expected.keys()
+        for index, state in expected.items():
+            for name, value in state.items():
+                torch.testing.assert_close(ours[index][name], value, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_measures_the_whole_model_is_refused(name, made):
+    recipe = replace(made, optimizer=Optimizer(name=name, lr=0.01))
+    with pytest.raises(ValueError, match=f"'{name}' measures the whole model"):
+        check_divides(recipe, 2, 1)
+    check_divides(recipe, 1, 1)
+
+
+def test_owners_share_the_work_evenly():
+    sizes = torch.randint(1, 1000, (50,)).tolist()
+    owners = balanced(sizes, 4)
+    held = [sum(s for s, o in zip(sizes, owners, strict=True) if o == n) for n in range(4)]
+    assert sum(held) == sum(sizes)
+    assert max(held) - min(held) <= max(sizes)
+
+
 def test_what_refuses_a_run_refuses_it_in_every_process(made, together, stores):
     odd = replace(made, data=replace(made.data, fingerprint="of another text"))
     store = stores("refused")
@@ -202,11 +265,9 @@ def test_what_refuses_a_run_refuses_it_in_every_process(made, together, stores):
 
 
 def test_what_does_not_divide_is_refused(made):
-    lion = replace(made, optimizer=Optimizer(name="lion", lr=0.01))
     tested = Batching(name="norm-test", params={"largest": 4})
     tied = replace(made, model=replace(made.model, tied=True))
     for recipe, processes, tensor, said in [
-        (lion, 2, 1, "'lion' does not run on several"),
         (tied, 2, 1, "set tied = false"),
         (replace(made, schedule=Schedule(name="fedhyper")), 2, 1, "'fedhyper' reacts to whole"),
         (replace(made, batching=tested), 2, 1, "'norm-test' reacts to whole gradients"),

@@ -9,7 +9,7 @@ from stepladder.cli.ladder import Workplace, read_data
 from stepladder.cli.progress import Bar
 from stepladder.cli.watching import watch_target
 from stepladder.cost import cost
-from stepladder.execute.launched import is_launched, run_launched
+from stepladder.execute.launched import run_launched
 from stepladder.ladder import Folder, climb, score, target_of
 from stepladder.ladder.budget import said_time
 from stepladder.ladder.folder import RUNS
@@ -17,6 +17,7 @@ from stepladder.recipe import Recipe
 from stepladder.report import write_report
 from stepladder.report.terminal import forecast_panel, score_panel, tuning_table
 from stepladder.store import Store
+from stepladder.train.processes import is_launched
 from stepladder.train.trunk import branches_for
 
 Result = dict[str, Any]

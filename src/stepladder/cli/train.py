@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     from stepladder.cli.console import print_json
     from stepladder.cli.ladder import open_workplace
     from stepladder.cli.steps import recipe_step, train_step
-    from stepladder.execute.launched import is_first
+    from stepladder.train.processes import is_first
 
     console = Console(stderr=options.json, quiet=not is_first())
     shared = options.tensor_parallel

@@ -1,12 +1,12 @@
 """One run with whatever was launched: this process, or all that torchrun started."""
 
-import os
 from typing import Any
 
 from stepladder.data import Dataset
 from stepladder.execute.here import Watch, run_here
 from stepladder.recipe import Recipe
 from stepladder.store import Store
+from stepladder.train.processes import is_launched
 
 
 def run_launched(
@@ -25,7 +25,7 @@ def run_launched(
             `tensor_parallel` is not 1 where there are not.
     """
     if is_launched():
-        from stepladder.train.distributed import train_distributed
+        from stepladder.train.distributed import train_distributed  # half a second of torch's
 
         watcher = watch(label, recipe)
         return train_distributed(
@@ -38,13 +38,3 @@ def run_launched(
         )
     (result,) = run_here([(label, recipe)], store, dataset, watch, device)
     return result
-
-
-def is_launched() -> bool:
-    """Whether torchrun started this process beside others."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def is_first() -> bool:
-    """Whether this process is the one that speaks."""
-    return int(os.environ.get("RANK", "0")) == 0
