@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-import stepladder.train  # noqa: F401 (before a test imports torch: see stepladder.cpus)
-
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that runs the suite in the background has it ignore Ctrl-C, and so would every process

@@ -7,8 +7,6 @@ laws stay usable on a machine without torch.
 from importlib import import_module
 from typing import Any
 
-from stepladder import cpus as cpus  # notes them, before anything here imports torch
-
 __version__ = "0.1.0"
 
 # public name -> the module that defines it

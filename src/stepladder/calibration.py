@@ -24,8 +24,7 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
 from stepladder.allocator import keep_freed_memory
 from stepladder.cost.traffic import LOSS_PASSES
-from stepladder.cpus import cpu_count
-from stepladder.data.workers import one_thread
+from stepladder.data.workers import cpu_count, one_thread
 from stepladder.devices import Curve, Device, increasing, launches
 from stepladder.pacing import is_quiet, paced
 

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from stepladder.calibration import is_measured, measured, measured_beside
 from stepladder.cli.progress import Bar, data_notice
-from stepladder.cpus import cpu_count
 from stepladder.data import Dataset, prepare
+from stepladder.data.workers import cpu_count
 from stepladder.devices import Device, device_named
 from stepladder.execute.choose import choose_executor
 from stepladder.execute.ray import RayCluster

@@ -17,7 +17,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
 
-from stepladder.cpus import cpu_count
 from stepladder.data.encode import Encoded, Job, encode
 from stepladder.data.tokenizers import BYTES
 
@@ -60,6 +59,12 @@ def _encode_on(idle: SimpleQueue["Worker"], job: Job) -> Encoded:
 def _worker_count(jobs: Sequence[Job]) -> int:
     seconds = sum(job.size / SPEED[job.tokenizer == BYTES] for job in jobs)
     return min(cpu_count(), len(jobs)) if seconds > WORTH_SECONDS else 1
+
+
+def cpu_count() -> int:
+    """CPUs this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def one_thread() -> dict[str, str]:

@@ -6,8 +6,8 @@ of eight 3.0, 2.3 and 1.8 times as many (benchmarks/bench_stacked.py). On one co
 processes would only share what one program can fill: there runs are stacked.
 """
 
-from stepladder.cpus import cpu_count
 from stepladder.data import Dataset
+from stepladder.data.workers import cpu_count
 from stepladder.execute.here import Watch
 from stepladder.execute.stacked import Stacked
 from stepladder.execute.workers import Workers

@@ -20,9 +20,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from stepladder.cost import cost
-from stepladder.cpus import cpu_count
 from stepladder.data import Dataset
-from stepladder.data.workers import one_thread
+from stepladder.data.workers import cpu_count, one_thread
 from stepladder.execute.here import Watch, run_here
 from stepladder.execute.serve import Job, Message, send
 from stepladder.recipe import Recipe

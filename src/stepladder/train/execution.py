@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from stepladder.cost import cost
-from stepladder.cpus import use_all_cpus
 from stepladder.recipe import Recipe
-
-use_all_cpus()  # torch has just been imported, as far as this package does it
 
 # Compiling took half a minute on two cores and gained 11% at width 512 (one run, from 154 to 171
 # GFLOP/s), so that it pays for itself from about five minutes of work at 100 GFLOP/s on.
