@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stepladder.search.book import Book, Step
 from stepladder.search.brackets import sizes
 from stepladder.search.schedulers.deepening import Deepening
+from stepladder.search.schedulers.freeze_thaw import FreezeThaw
 from stepladder.search.schedulers.halving import Halving
 from stepladder.search.schedulers.hyperband import Hyperband
 from stepladder.search.schedulers.spread import Spread
@@ -142,7 +143,7 @@ def test_spread_opens_levels_in_turn():
     assert {levels.count(level) for level in range(3)} == {10}
 
 
-@pytest.mark.parametrize("kind", [Halving, Hyperband, Deepening, Spread])
+@pytest.mark.parametrize("kind", [Halving, Hyperband, Deepening, Spread, FreezeThaw])
 def test_one_level_is_no_special_case(kind):
     done = play(kind(), Book([1.0]), 10, np.random.default_rng(0), at_once=3)
     assert all(step.level == 0 and step.parent is None for _, step, _ in done)

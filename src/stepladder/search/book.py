@@ -59,12 +59,14 @@ class Book:
 
     Attributes:
         parents: of each promoted trial, the one whose configuration it has.
+        losses: of each trial that ended.
     """
 
     def __init__(self, costs: Sequence[float], promoted: Sequence[float] | None = None) -> None:
         self.costs = tuple(costs)
         self.promoted = tuple(promoted or costs)
         self.parents: dict[int, int] = {}
+        self.losses: dict[int, float] = {}
         self.trials = 0
         self.rungs: dict[tuple[int, int], Rung] = {}
         self._running: dict[int, Rung] = {}
@@ -95,3 +97,4 @@ class Book:
     def end(self, trial: int, loss: float) -> None:
         """Note what came of it; an infinite loss where it diverged or failed."""
         insort(self._running.pop(trial).ranked, (loss, trial))
+        self.losses[trial] = loss
