@@ -1,20 +1,28 @@
 """Intervals against closed forms for linear laws, and their coverage on nonlinear ones."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 from surfaces import TRUTH, chinchilla_table
 
 from stepladder.laws import Coefficient, Fit, Input, Law, backtest, fit, get
 from stepladder.laws.bootstrap import bca, percentile
 from stepladder.laws.design import next_runs
-from stepladder.laws.forecasting import rival_fits
+from stepladder.laws.forecasting import forecast
+from stepladder.laws.holdout import missed, trials
 from stepladder.laws.noise import one_sided, uneven
 from stepladder.laws.objective import Objective
+from stepladder.laws.panel import panel
+from stepladder.laws.points import leaning_to_dear, points
 from stepladder.laws.predictive import predictive
 from stepladder.laws.profile import covariance
+from stepladder.laws.scale import effective
 
 PLAIN = Objective(loss="squares", residual="plain")
 
@@ -223,26 +231,79 @@ def test_rival_laws_share_the_forecast_by_their_held_out_errors():
     at, found = {"params": 2e10, "tokens": 4e11}, fit(
         "chinchilla", chinchilla_table(TRUTH, 0.003), starts=20, bootstrap=0
     )  # fmt: skip
-    alone, (kaplan,) = found.forecast(at, rivals=()), rival_fits(found, ["kaplan"])
+    laws = panel(found)
+    errors = [
+        missed(trials(f.problem, f.points.cost, f.coordinates, f.settings.noise)) for f in laws.fits
+    ]
     made = found.forecast(at)
     share = made.weights["kaplan"] / made.weights["chinchilla"]
-    assert share == pytest.approx((found.left_out / kaplan.left_out) ** 2)
+    assert share == pytest.approx((errors[0] / errors[1]) ** 2)
     assert sum(made.weights.values()) == pytest.approx(1.0)
-    other = kaplan.forecast(at, rivals=())
-    assert min(alone.value, other.value) < made.value < max(alone.value, other.value)
+    low, high = sorted(float(f.predict(at)) for f in laws.fits)
+    assert low < made.value < high
     assert made.low < made.value < made.high
 
 
-def test_a_law_on_its_own_is_widened_and_laws_together_are_not():
+def test_bars_that_missed_held_out_runs_are_widened():
     table = chinchilla_table(TRUTH, 0.003, seed=2)
     bend = np.exp(0.01 * np.log10(table["params"] * table["tokens"] / 1e16) ** 2)
     found = fit("chinchilla", {**table, "loss": table["loss"] * bend}, starts=20, bootstrap=0)
     assert found.widening > 1.2
+    alone = panel(found, ())
+    assert alone.fits == (found,)
+    assert alone.widening == pytest.approx(found.widening)
     at = {"params": 2e10, "tokens": 4e11}
-    alone, twice = found.forecast(at, rivals=()), found.forecast(at, rivals=("chinchilla",))
-    assert twice.value == pytest.approx(alone.value, rel=1e-3)
-    ratio = np.log(alone.high / alone.low) / np.log(twice.high / twice.low)
-    assert ratio == pytest.approx(found.widening, rel=0.1)
+    plain = forecast(replace(alone, widening=1.0), at)
+    wide = found.forecast(at, rivals=())
+    assert wide.high - wide.value > plain.high - plain.value
+    ratio = np.log(wide.high / wide.low) / np.log(plain.high / plain.low)
+    assert ratio == pytest.approx(found.widening, rel=1e-6)
+
+
+def test_forecasts_lean_to_the_dear_runs():
+    """A law that bends away from its cheap runs: the dear ones say where it goes."""
+    table = chinchilla_table(TRUTH, 0.002, seed=3)
+    cost = 6 * table["params"] * table["tokens"]
+    bend = np.exp(0.02 * np.log10(cost / cost.max()) ** 2)
+    found = fit("chinchilla", {**table, "loss": table["loss"] * bend}, starts=20, bootstrap=0)
+    leaning = panel(found, ("chinchilla",)).fits[0]
+    dear = cost > np.quantile(cost, 0.8)
+
+    def miss(law):
+        return np.mean(np.log(law.predict(table) / (table["loss"] * bend))[dear] ** 2)
+
+    assert miss(leaning) < 0.5 * miss(found)
+
+
+@given(
+    arrays(np.float64, st.integers(3, 200), elements=st.floats(1.0, 1e12)),
+    st.integers(1, 30),
+)
+def test_leaning_leaves_enough_points_a_say(cost, most):
+    table = {"flops": cost, "loss": 2.0 + 1.0 / (1.0 + np.arange(len(cost)))}
+    told = leaning_to_dear(points(get("power"), table))
+    n = len(cost)
+    assert effective(told.lean) >= min(max(n / 3.1, 12), n) - 1e-6
+    assert np.mean(told.lean) == pytest.approx(1.0)
+    order = np.argsort(cost, kind="stable")
+    assert np.all(np.diff(told.lean[order]) >= -1e-12)
+
+
+def test_a_leaning_fit_has_the_sandwich_covariance_of_even_noise():
+    """Weighted least squares of a line whose noise is even: errors as they are simulated."""
+    rng, law = np.random.default_rng(5), get("power")
+    flops = np.geomspace(1e15, 1e19, 60)
+    exact = law.predict({"E": 1.0, "A": 40.0, "alpha": 0.1}, {"flops": flops})
+    spread, told = [], []
+    for _ in range(60):
+        loss = exact * np.exp(0.004 * rng.normal(size=60))
+        found = fit(law, {"flops": flops, "loss": loss}, loss="squares", starts=8, bootstrap=0)
+        leaning = panel(found, ("power",)).fits[0]
+        at = leaning.problem.linearised(leaning.coordinates[:1])[1][0][:, -1]
+        cov = covariance(leaning.problem, leaning.coordinates[0], leaning.scale)
+        told.append(np.sqrt(at @ cov @ at))
+        spread.append(float(np.log(leaning.predict({"flops": flops[-1:]})[0])))
+    assert np.median(told) == pytest.approx(np.std(spread), rel=0.35)
 
 
 @pytest.mark.parametrize("loss", ["huber", "squares", "asymmetric", "quantile"])

@@ -9,17 +9,12 @@ from numpy.typing import ArrayLike
 
 from stepladder.laws import registry
 from stepladder.laws.fitting import fit_points, prepare
-from stepladder.laws.forecasting import (
-    outcome_interval,
-    plausible_rivals,
-    rival_fits,
-    shares,
-    together,
-)
+from stepladder.laws.forecasting import outcome_interval, together
 from stepladder.laws.holdout import dearest
 from stepladder.laws.law import Array, Law, Mask
+from stepladder.laws.panel import Panel, panel
 from stepladder.laws.points import Points, check_support
-from stepladder.laws.result import Fit, Settings
+from stepladder.laws.result import Settings
 
 HELD = 0.25
 MOST_FORECASTS = 400  # of a large held-out part every k-th run gets an interval
@@ -126,10 +121,10 @@ def backtest_points(
     check_support(law, train)
     fitted = fit_points(law, train, replace(settings, bootstrap=0))
     test = points.take(held)
-    fits = [fitted, *(plausible_rivals(fitted) if rivals is None else rival_fits(fitted, rivals))]
-    forecast, outcome = together(fits, test.inputs), test.target
+    laws = panel(fitted, rivals)
+    forecast, outcome = together(laws, test.inputs), test.target
     outcomes = tuple(
-        _outcome(fits, test, k, float(forecast[k]))
+        _outcome(laws, test, k, float(forecast[k]))
         for k in range(0, len(test), 1 + len(test) // most)
     )
     miss = np.log(forecast / outcome) if np.all(outcome > 0) else forecast - outcome
@@ -145,14 +140,14 @@ def backtest_points(
         coverage=float(np.mean([o.inside for o in outcomes])),
         level=settings.level,
         status=fitted.status,
-        weights=shares(fits),
+        weights=laws.shares,
         outcomes=outcomes,
     )
 
 
-def _outcome(fits: list[Fit], test: Points, at: int, forecast: float) -> Outcome:
+def _outcome(laws: Panel, test: Points, at: int, forecast: float) -> Outcome:
     inputs = {name: x[at] for name, x in test.inputs.items()}
-    low, high = outcome_interval(fits, inputs, fits[0].settings.level)
+    low, high = outcome_interval(laws, inputs, laws.fits[0].settings.level)
     return Outcome(
         row=test.rows[at],
         cost=float(test.cost[at]),

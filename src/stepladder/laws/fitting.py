@@ -11,14 +11,14 @@ from stepladder.allocator import keep_freed_memory
 from stepladder.laws import registry
 from stepladder.laws.bootstrap import bca, influences, percentile, resample
 from stepladder.laws.descent import Descent
-from stepladder.laws.holdout import left_out, widening
+from stepladder.laws.holdout import left_out, trials, widening
 from stepladder.laws.law import Array, Law
 from stepladder.laws.noise import one_sided, uneven
 from stepladder.laws.objective import Objective, leaning
 from stepladder.laws.optima import polish, search, separate
 from stepladder.laws.points import Points, check_support, rows_text, without_worst
 from stepladder.laws.points import points as check
-from stepladder.laws.problem import Problem
+from stepladder.laws.problem import Problem, problem_of
 from stepladder.laws.profile import Profile, covariance, profile
 from stepladder.laws.result import Ends, Fit, Optimum, Settings, Status
 from stepladder.laws.scale import ROUNDING, Scale, residual_scale
@@ -142,13 +142,7 @@ class _Fitting:
 
     @cached_property
     def problem(self) -> Problem:
-        return Problem(
-            law=self.law,
-            inputs=self.points.inputs,
-            target=self.points.target,
-            weights=self.points.weights,
-            objective=self.settings.objective,
-        )
+        return problem_of(self.law, self.points, self.settings.objective)
 
     @cached_property
     def settled(self) -> tuple[Descent, Scale, Array, Profile]:
@@ -173,6 +167,7 @@ class _Fitting:
         reasons = self._reasons(optima, methods["profile"], condition)
         residual = self.problem.residuals(optima.coordinates[:1])[0]
         method = self._method(residual, methods)
+        tried = trials(self.problem, self.points.cost, optima.coordinates, self.settings.noise)
         return Fit(
             law=self.law,
             points=self.points,
@@ -197,9 +192,7 @@ class _Fitting:
             methods=methods,
             condition=condition,
             left_out=left_out(self.problem, self.points.cost, optima.coordinates),
-            widening=widening(
-                self.problem, self.points.cost, optima.coordinates, self.settings.noise
-            ),
+            widening=widening(tried),
             one_sided=one_sided(-residual),
             scale=scale,
         )
@@ -211,6 +204,7 @@ class _Fitting:
             self.points.weights,
             len(self.law.names),
             self.settings.noise,
+            self.points.lean,
         )
 
     def _near_equal(self, found: Descent, scale: Scale) -> Descent:
@@ -269,7 +263,7 @@ class _Fitting:
 
     def _condition(self, optima: Descent) -> float:
         _, jacobian, _ = self.problem.linearised(optima.coordinates[:1])
-        rows = jacobian[0] * np.sqrt(self.points.weights)
+        rows = jacobian[0] * np.sqrt(self.problem.weights)
         kept = np.ones(len(self.law.names), dtype=bool)
         kept[len(self.law.parameters) :] = ~optima.vanished[0]
         size = np.linalg.norm(rows[kept], axis=1)

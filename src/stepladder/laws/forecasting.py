@@ -1,32 +1,21 @@
-"""What a run will give: laws at a recipe, with an interval for the outcome of one run.
+"""What a run will give: laws at a recipe, with an interval for the outcome of one run."""
 
-No law is right far from its runs: one with a floor tends to forecast too high, one without too
-low. A forecast therefore mixes the plausible laws, each by the inverse square of its error on the
-dearest runs when it is fitted without them (Bates and Granger 1969). Their disagreement is the
-width that misfit asks for; a law on its own is widened instead, by what its own bars missed on
-held-out runs. Measured: `python evidence/make_laws.py backtests`.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stepladder.laws.fitting import fit_points
 from stepladder.laws.law import Array
+from stepladder.laws.panel import Panel
 from stepladder.laws.predictive import Predictive, predictive
 from stepladder.laws.profile import covariance
-from stepladder.laws.registry import get
 from stepladder.laws.result import Fit
-from stepladder.laws.scale import ROUNDING
 from stepladder.names import did_you_mean
 
 HALVINGS = 50  # of the range of a quantile of a mixture
 LAW_ONLY = 0.05  # part of a run's noise in the interval of the law itself
-RIVAL_STARTS = 100
-EACH = 3  # runs for every unknown of a rival
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,24 +51,17 @@ class Forecast:
         return {"forecast": self.value, "interval": [self.low, self.high], **asdict(self)}
 
 
-def forecast(
-    fit: Fit, inputs: Mapping[str, ArrayLike], *, level: float = 0.9, rivals: tuple[Fit, ...] = ()
-) -> Forecast:
-    """Forecast one run at `inputs` (a number for every input of the law).
-
-    Args:
-        level: of the interval.
-        rivals: other laws fitted to the same points (`rival_fits`), which share the forecast.
+def forecast(laws: Panel, inputs: Mapping[str, ArrayLike], *, level: float = 0.9) -> Forecast:
+    """Forecast one run at `inputs` (a number for every input of the first law).
 
     Raises:
         ValueError: an input is missing, unknown or not a number of its kind.
     """
+    fit = laws.fits[0]
     point = _inputs(fit, inputs)
-    fits = [fit, *rivals]
-    weights = _weights(fits)
-    value, low, high = _central(fits, weights, point, level, 1.0)
-    _, law_low, law_high = _central(fits, weights, point, level, LAW_ONLY)
-    back = np.exp if fit.settings.objective.residual == "log" else np.asarray
+    value, low, high = _central(laws, point, level, 1.0)
+    _, law_low, law_high = _central(laws, point, level, LAW_ONLY)
+    back = np.exp if laws.log else np.asarray
     return Forecast(
         value=float(back(value)),
         low=float(back(low)),
@@ -88,7 +70,7 @@ def forecast(
         law_low=float(back(law_low)),
         law_high=float(back(law_high)),
         inputs={name: x.item() for name, x in point.items() if x.ndim == 0},
-        weights=shares(fits),
+        weights=laws.shares,
         beyond={
             name: _beyond(fit.points.inputs[name], x.item())
             for name, x in point.items()
@@ -97,57 +79,18 @@ def forecast(
     )
 
 
-def outcome_interval(
-    fits: Sequence[Fit], inputs: Mapping[str, Array], level: float
-) -> tuple[float, float]:
-    """Low and high of one run by laws fitted to the same points."""
-    _, low, high = _central(fits, _weights(fits), inputs, level, 1.0)
-    back = np.exp if fits[0].settings.objective.residual == "log" else np.asarray
+def outcome_interval(laws: Panel, inputs: Mapping[str, Array], level: float) -> tuple[float, float]:
+    """Low and high of one run."""
+    _, low, high = _central(laws, inputs, level, 1.0)
+    back = np.exp if laws.log else np.asarray
     return float(back(low)), float(back(high))
 
 
-def shares(fits: Sequence[Fit]) -> dict[str, float]:
-    """The weight of each law in a forecast, by its name."""
-    return {f.law.name: float(w) for f, w in zip(fits, _weights(fits), strict=True)}
-
-
-def together(fits: Sequence[Fit], inputs: Mapping[str, Array]) -> Array:
-    """What laws fitted to the same points forecast together: (points,)."""
-    log = fits[0].settings.objective.residual == "log"
-    each = [fit.predict(inputs) for fit in fits]
-    value = np.tensordot(_weights(fits), np.log(each) if log else each, axes=1)
-    return np.asarray(np.exp(value) if log else value)
-
-
-def rival_fits(fit: Fit, names: Iterable[str]) -> tuple[Fit, ...]:
-    """Other laws fitted to the points of a fit, as it was fitted.
-
-    Raises:
-        ValueError: a law needs inputs that the fit does not have.
-    """
-    fits = []
-    for name in names:
-        law = get(name)
-        missing = [i.name for i in law.inputs if i.name not in fit.points.inputs]
-        if missing:
-            raise ValueError(f"law {name} needs {', '.join(missing)}, which this fit has not")
-        points = replace(fit.points, inputs={i.name: fit.points.inputs[i.name] for i in law.inputs})
-        starts = min(fit.settings.starts, RIVAL_STARTS)
-        fits.append(fit_points(law, points, replace(fit.settings, bootstrap=0, starts=starts)))
-    return tuple(fits)
-
-
-def plausible_rivals(fit: Fit) -> tuple[Fit, ...]:
-    """The law's own rivals, those that these points support."""
-    fits: tuple[Fit, ...] = ()
-    for name in fit.law.rivals:
-        rival = get(name)
-        known = rival.target == fit.law.target and all(
-            i.name in fit.points.inputs for i in rival.inputs
-        )
-        if known and len(fit.points) > EACH * len(rival.names):
-            fits += rival_fits(fit, (name,))
-    return fits
+def together(laws: Panel, inputs: Mapping[str, Array]) -> Array:
+    """What laws forecast together: (points,)."""
+    each = [fit.predict(inputs) for fit in laws.fits]
+    value = np.tensordot(laws.weights, np.log(each) if laws.log else each, axes=1)
+    return np.asarray(np.exp(value) if laws.log else value)
 
 
 def _inputs(fit: Fit, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
@@ -172,33 +115,22 @@ def _inputs(fit: Fit, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
 
 
 def _central(
-    fits: Sequence[Fit], weights: Array, point: Mapping[str, Array], level: float, share: float
+    laws: Panel, point: Mapping[str, Array], level: float, share: float
 ) -> tuple[float, float, float]:
     """Value, low and high in units of residuals; `share` is the part of a run's noise counted."""
-    parts = [_distribution(f, point, share * f.scale.noise, len(fits) == 1) for f in fits]
+    parts = [_distribution(f, point, share * f.scale.noise) for f in laws.fits]
     tail = (1 - level) / 2
-    low, high = _quantiles(parts, weights, [tail, 1 - tail])
-    log = fits[0].settings.objective.residual == "log"
-    each = [float(f.predict(point)) for f in fits]
-    value = float(weights @ (np.log(each) if log else np.array(each)))
+    low, high = _quantiles(parts, laws.weights, [tail, 1 - tail])
+    each = [float(f.predict(point)) for f in laws.fits]
+    value = float(laws.weights @ (np.log(each) if laws.log else np.array(each)))
+    low, high = value + laws.widening * (np.array([low, high]) - value)
     return float(np.clip(value, low, high)), float(low), float(high)
 
 
-def _distribution(fit: Fit, every: Mapping[str, Array], noise: float, alone: bool) -> Predictive:
+def _distribution(fit: Fit, every: Mapping[str, Array], noise: float) -> Predictive:
     point = {i.name: every[i.name] for i in fit.law.inputs}
     spread = covariance(fit.problem, fit.coordinates[0], fit.scale)
-    made = predictive(fit.problem, fit.coordinates, fit.scale, spread, point, noise)
-    return replace(made, root=made.root / fit.widening) if alone else made
-
-
-def _weights(fits: Sequence[Fit]) -> Array:
-    """Of each law: its held-out error to the power -2; an unknown error counts as the largest."""
-    error = np.array([np.nan if f.left_out is None else f.left_out for f in fits])
-    if np.isnan(error).all():
-        return np.eye(len(fits))[0]
-    known = np.where(np.isnan(error), np.nanmax(error), error)
-    raw = np.maximum(known, ROUNDING) ** -2.0
-    return np.asarray(raw / raw.sum())
+    return predictive(fit.problem, fit.coordinates, fit.scale, spread, point, noise)
 
 
 def _quantiles(parts: list[Predictive], weights: Array, levels: list[float]) -> Array:

@@ -1,6 +1,6 @@
 """What a law says of runs that it was not shown, and how wrong its own error bars were there."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,17 +38,39 @@ def left_out(problem: Problem, cost: Array, optima: Array) -> float | None:
     return None if held is None else float(np.sqrt(np.mean(held.miss**2)))
 
 
-def widening(problem: Problem, cost: Array, optima: Array, known: float | None) -> float:
+def trials(
+    problem: Problem, cost: Array, optima: Array, known: float | None
+) -> tuple[Held | None, ...]:
+    """Forecasts of the dearer part of the fitted runs from the cheaper, one for each of `CUTS`.
+
+    None where too few settings are left, and where a cut is the same as the one before it.
+    """
+    masks = [dearest(cost, part) for part in CUTS]
+    new = [k == 0 or (masks[k] != masks[k - 1]).any() for k in range(len(masks))]
+    return tuple(
+        hold_out(problem, optima, mask, known) if is_new else None
+        for mask, is_new in zip(masks, new, strict=True)
+    )
+
+
+def missed(tried: Sequence[Held | None]) -> float | None:
+    """Root mean square error over cuts, each counting alike; None where there are none."""
+    squares = [float(np.mean(one.miss**2)) for one in tried if one is not None]
+    return float(np.sqrt(np.mean(squares))) if squares else None
+
+
+def widening(tried: Sequence[Held | None]) -> float:
     """By how much error bars of forecasts are too narrow, measured on the fitted runs themselves.
 
-    The law is fitted to the cheaper part of its own runs, at several cuts, and forecasts the dearer
-    part; the mean squared ratio of errors to their error bars is 1 where the law is right and its
+    The mean squared ratio of errors to their error bars is 1 where the law is right and its
     noise even, and more where it is not. The worst cut counts, against a prior of one cut's worth
     that the bars are right. At least 1.
     """
-    masks = {mask.tobytes(): mask for mask in (dearest(cost, part) for part in CUTS)}
-    tried = [hold_out(problem, optima, mask, known) for mask in masks.values()]
-    ratios = [float(np.mean((one.miss / one.error) ** 2)) for one in tried if one is not None]
+    ratios = [
+        float(np.mean((one.miss / np.maximum(one.error, 1e-300)) ** 2))
+        for one in tried
+        if one is not None
+    ]
     if not ratios:
         return 1.0
     count = len(ratios)
@@ -59,22 +81,22 @@ def hold_out(problem: Problem, optima: Array, held: Mask, known: float | None) -
     """Fit without the masked runs and forecast them; None where too few settings are left."""
     if _settings(problem, ~held) <= len(problem.names):
         return None
-    kept = replace(
-        problem,
-        inputs={name: x[~held] for name, x in problem.inputs.items()},
-        target=problem.target[~held],
-        weights=problem.weights[~held],
-    )
+    kept = problem.take(~held)
     found = descend(kept, optima, tolerance=1e-7)
     best = found.coordinates[np.argmin(found.value)]
     scale = residual_scale(
-        problem.objective, kept.residuals(best[None])[0], kept.weights, len(problem.names), known
+        problem.objective,
+        kept.residuals(best[None])[0],
+        kept.noise_weights,
+        len(problem.names),
+        known,
+        kept.lean,
     )
     spread = covariance(kept, best, scale)
     residual, jacobian, _ = problem.linearised(best[None])
     slopes = jacobian[0][:, held]
     variance = np.einsum("ph,pq,qh->h", slopes, spread, slopes)
-    noise = scale.noise / np.sqrt(problem.weights[held])
+    noise = scale.noise / np.sqrt(problem.noise_weights[held])
     return Held(residual[0, held], np.sqrt(np.maximum(variance, 0.0) + noise**2))
 
 

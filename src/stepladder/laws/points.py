@@ -7,16 +7,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stepladder.laws.law import Array, Law, Mask
+from stepladder.laws.scale import effective
 from stepladder.names import did_you_mean
 
 NARROW = 1.5  # an input that spans a smaller factor supports no exponent
 BILLION = 1e6  # tokens below this beside parameters above it cannot be in the same unit
 SHOWN = 6  # rows named in a message
+STEEPEST, LEAST_LEFT, LEAST_EFFECTIVE = 1.0, 0.33, 12.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Points:
-    """Inputs by name (points first), target (points,), weights (points,) and remarks."""
+    """Inputs by name (points first), target (points,), weights (points,) and remarks.
+
+    `weights` are inverse squares of noise; `lean` is how much a point counts besides, whatever its
+    noise (`leaning_to_dear`), ones where it is None. Both have a mean of one.
+    """
 
     inputs: Mapping[str, Array]
     target: Array
@@ -24,6 +30,7 @@ class Points:
     cost: Array
     rows: tuple[int, ...]  # 1-based rows of the table they came from
     notes: tuple[str, ...] = field(default=())
+    lean: Array | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -37,7 +44,23 @@ class Points:
             cost=self.cost[mask],
             rows=tuple(np.array(self.rows)[mask].tolist()),
             notes=self.notes,
+            lean=None if self.lean is None else self.lean[mask] / self.lean[mask].mean(),
         )
+
+
+def leaning_to_dear(points: Points) -> Points:
+    """The same points, which count by their cost: a law that is only nearly right is then right
+    where forecasts start from.
+
+    Weights go as a power of cost, the steepest up to `STEEPEST` that leaves a part `LEAST_LEFT` of
+    the points, and `LEAST_EFFECTIVE` of them, with a say (their effective number, Kish 1965).
+    """
+    relative = np.log(points.cost / points.cost.max())
+    for steepness in np.linspace(STEEPEST, 0.0, 31):
+        lean = np.exp(steepness * relative)
+        if effective(lean) >= max(LEAST_LEFT * len(points), min(LEAST_EFFECTIVE, len(points))):
+            break
+    return replace(points, lean=lean / lean.mean())
 
 
 def points(

@@ -102,6 +102,7 @@ def _with_point(problem: Problem, inputs: Mapping[str, Array]) -> Problem:
         inputs=grown,
         target=np.append(problem.target, problem.target[-1]),
         weights=np.append(problem.weights, 0.0),
+        lean=None,
         outcomes=1,
     )
 

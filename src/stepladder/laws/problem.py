@@ -7,13 +7,16 @@ coefficient, or a free coefficient. Candidates are rows of an array (starts, coo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from stepladder.laws.law import Array, Index, Law, Mask, apply_link, link_slope
 from stepladder.laws.objective import Objective, Terms, terms
+
+if TYPE_CHECKING:
+    from stepladder.laws.points import Points
 
 COMPLEX_STEP = 1e-30  # exact to rounding: no difference is taken
 
@@ -53,7 +56,8 @@ class Problem:
     Args:
         inputs: by name, points first.
         target: (points,).
-        weights: (points,) of every point in the objective.
+        weights: (points,) of every point in the objective, `lean` included.
+        lean: (points,) the part of them that is not due to noise; None for none.
         outcomes: how many of the last points count by squares whatever the loss: outcomes that
             were not measured, whose noise is normal.
     """
@@ -63,6 +67,7 @@ class Problem:
     target: Array
     weights: Array
     objective: Objective
+    lean: Array | None = None
     outcomes: int = 0
 
     @cached_property
@@ -153,13 +158,22 @@ class Problem:
         step = len(self.target) // most
         if step < 2:
             return self
-        kept = np.sort(np.argsort(self.target, kind="stable")[step // 2 :: step])
+        return self.take(np.sort(np.argsort(self.target, kind="stable")[step // 2 :: step]))
+
+    def take(self, kept: Index | Mask) -> "Problem":
+        """The problem of some of the points."""
         return replace(
             self,
             inputs={name: x[kept] for name, x in self.inputs.items()},
             target=self.target[kept],
             weights=self.weights[kept],
+            lean=None if self.lean is None else self.lean[kept],
         )
+
+    @property
+    def noise_weights(self) -> Array:
+        """(points,): inverse squares of each point's noise, relative."""
+        return self.weights if self.lean is None else self.weights / self.lean
 
     def linearised(self, coordinates: Array) -> tuple[Array, Array, Array]:
         """Residuals (starts, points), their Jacobian (starts, coordinates, points), and shares."""
@@ -248,6 +262,19 @@ class Problem:
         moved = {**p, name: p[name] + 1j * COMPLEX_STEP}
         columns = self.law.columns(moved, self.inputs)  # type: ignore[arg-type]
         return [np.imag(column) / COMPLEX_STEP for column in columns]
+
+
+def problem_of(law: Law, points: "Points", objective: Objective) -> Problem:
+    """The problem of fitting a law to checked points."""
+    lean = points.lean
+    return Problem(
+        law=law,
+        inputs=points.inputs,
+        target=points.target,
+        weights=points.weights if lean is None else points.weights * lean,
+        objective=objective,
+        lean=lean,
+    )
 
 
 def _weighted_sum(columns: Sequence[ArrayLike], weights: list[Array]) -> Array:

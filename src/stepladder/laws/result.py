@@ -17,11 +17,12 @@ from stepladder.laws import registry
 from stepladder.laws.law import Array, Law
 from stepladder.laws.objective import Objective
 from stepladder.laws.points import Points
-from stepladder.laws.problem import Problem
+from stepladder.laws.problem import Problem, problem_of
 from stepladder.laws.scale import Scale
 
 if TYPE_CHECKING:
     from stepladder.laws.forecasting import Forecast
+    from stepladder.laws.panel import Panel
 
 Status = Literal["converged", "bound hit", "several optima", "not identified", "not converged"]
 Ends = tuple[float, float]
@@ -106,13 +107,7 @@ class Fit:
     @cached_property
     def problem(self) -> Problem:
         """The fitted problem."""
-        return Problem(
-            law=self.law,
-            inputs=self.points.inputs,
-            target=self.points.target,
-            weights=self.points.weights,
-            objective=self.settings.objective,
-        )
+        return problem_of(self.law, self.points, self.settings.objective)
 
     @cached_property
     def coordinates(self) -> Array:
@@ -133,18 +128,20 @@ class Fit:
         """What one run at `inputs` will give, with an interval: see `forecasting.forecast`.
 
         `rivals` are names of other laws to weigh in: where none are given, those that the law
-        itself names as plausible on the same inputs. () leaves them out.
+        itself names as plausible on the same inputs. () leaves them out, and forecasts by this
+        fit alone, as it stands.
         """
-        from stepladder.laws.forecasting import forecast, rival_fits
+        from stepladder.laws.forecasting import forecast
+        from stepladder.laws.panel import panel
 
-        fits = self._named_rivals if rivals is None else rival_fits(self, rivals)
-        return forecast(self, inputs, level=level, rivals=fits)
+        laws = self._panel if rivals is None else panel(self, rivals)
+        return forecast(laws, inputs, level=level)
 
     @cached_property
-    def _named_rivals(self) -> tuple[Fit, ...]:
-        from stepladder.laws.forecasting import plausible_rivals
+    def _panel(self) -> Panel:
+        from stepladder.laws.panel import panel
 
-        return plausible_rivals(self)
+        return panel(self)
 
     def to_json(self) -> dict[str, Any]:
         """The whole result as JSON types; `Fit.from_json` reads it back."""
