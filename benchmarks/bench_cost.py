@@ -22,6 +22,7 @@ from stepladder.calibration import clock, measure
 from stepladder.cost import cost
 from stepladder.devices import Device
 from stepladder.models.build import build
+from stepladder.models.fused import loss_function
 from stepladder.recipe import Model, Optimizer, Recipe
 from stepladder.train.sitting import build_optimizer
 
@@ -91,7 +92,7 @@ def measured_step(r: Recipe, device: Device, kind: str, patience: float) -> floa
     """Least seconds of one step: forward, backward, clipping and update, on made-up tokens."""
     model, plan = build(r, kind)
     optimizer = build_optimizer(r, plan)
-    loss_of = torch.compile(model.loss) if device.compiled else model.loss
+    loss_of = loss_function(model, compiled=device.compiled)
     rows = r.batch // r.model.context
     tokens = torch.randint(0, r.model.vocab_size, (rows, r.model.context), device=kind)
 

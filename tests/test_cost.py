@@ -19,6 +19,7 @@ from stepladder.cost.memory import CHUNK_ELEMENTS
 from stepladder.cost.optimizer import ADAMW, Price, price, price_in
 from stepladder.devices import NAMED, device_named
 from stepladder.models import loss
+from stepladder.models.fused import training_loss
 from stepladder.models.transformer import Transformer
 from stepladder.optim import REGISTRY
 from stepladder.recipe import Model, Optimizer, Recipe
@@ -220,7 +221,7 @@ def train_step(network: Transformer, optimizer: torch.optim.Optimizer, r: Recipe
     optimizer.zero_grad(set_to_none=True)
     for _ in range(r.accumulate):
         with torch.autocast(device.type, torch.bfloat16, enabled=r.precision == "bfloat16"):
-            loss = network.loss(tokens, tokens)
+            loss = training_loss(network, tokens, tokens)
         loss.backward()
         del loss
     optimizer.step()

@@ -85,17 +85,17 @@ class _ChunkedLoss(torch.autograd.Function):
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=wide)
         begin = 0
         for h, t in _chunks(hidden_ND, targets_N, weight_VD.shape[0]):
-            log_p = torch.log_softmax(_logits(h, weight_VD, scale), dim=-1)
-            total = total - log_p.gather(1, t[:, None]).sum()
-            log_p.exp_().scatter_add_(1, t[:, None], log_p.new_full((len(t), 1), -1.0))
-            slope = log_p.to(h.dtype)
-            torch.mm(slope, weight_VD, out=grad_hidden_ND[begin : begin + len(t)])
+            losses, slope, share = _softmax_slope(_logits(h, weight_VD, scale), t[:, None])
+            total = total + losses.sum()
+            slope, share = slope.to(h.dtype), share.to(h.dtype)
+            grad_h = grad_hidden_ND[begin : begin + len(t)]
+            torch.mm(slope, weight_VD, out=grad_h).mul_(share)
             if h.dtype == wide:
-                torch.addmm(grad_weight_VD, slope.T, h, out=grad_weight_VD)
+                torch.addmm(grad_weight_VD, slope.T, h * share, out=grad_weight_VD)
             else:
-                grad_weight_VD += slope.T @ h
+                grad_weight_VD += slope.T @ (h * share)
             begin += len(t)
-            del log_p, slope  # before the next chunk's
+            del slope  # before the next chunk's
         # What is common to all rows is left to the gradients, which are smaller than the logits.
         ctx.factor = scale / len(targets_N)  # type: ignore[attr-defined]
         ctx.save_for_backward(grad_hidden_ND, grad_weight_VD)
@@ -109,3 +109,17 @@ class _ChunkedLoss(torch.autograd.Function):
         factor = grad * ctx.factor  # type: ignore[attr-defined]
         narrow = grad_hidden_ND.dtype
         return grad_hidden_ND * factor, (grad_weight_VD * factor).to(narrow), None, None
+
+
+def _softmax_slope(logits_NV: Tensor, targets_N1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses [N, 1], and their derivatives by the logits as a product with one factor a row.
+
+    The sums of exponentials are such a factor: their rows of hidden states are divided by them
+    instead of the many logits. Overwrites the logits.
+    """
+    top_N1 = logits_NV.amax(dim=1, keepdim=True)
+    chosen_N1 = logits_NV.gather(1, targets_N1)
+    powers_NV = logits_NV.sub_(top_N1).exp_()
+    sums_N1 = powers_NV.sum(dim=1, keepdim=True)
+    losses_N1 = sums_N1.log() + (top_N1 - chosen_N1)
+    return losses_N1, powers_NV.scatter_add_(1, targets_N1, -sums_N1), sums_N1.reciprocal()

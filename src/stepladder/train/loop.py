@@ -17,6 +17,7 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 from stepladder import optim
 from stepladder.allocator import keep_freed_memory
 from stepladder.data import Dataset
+from stepladder.models.fused import loss_function
 from stepladder.recipe import Recipe
 from stepladder.run_directory import Run
 from stepladder.store import Store
@@ -134,10 +135,7 @@ class Session(Sitting):
             save_file(dict(zip(names, self.hindsight.moved, strict=True)), folder / MOVED)
 
     def _loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
-        if not self.progress.compiled:
-            return self.model.loss
-        compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(self.model.loss)
-        return compiled
+        return loss_function(self.model, compiled=self.progress.compiled)
 
     def _advance(self) -> None:
         """One step, and whatever is due after it."""
