@@ -10,6 +10,7 @@ import pytest
 from stepladder import card as cards
 from stepladder.card import Card, Evidence, Registry, all_cards
 from stepladder.cli import main
+from stepladder.cli.catalogue import whole_card
 
 DOCS = Path(__file__).parents[1] / "docs" / "catalogue.md"
 CARD = Card(name="a", family="fold", title="T", arxiv="0", claim="c")
@@ -44,6 +45,31 @@ def test_words_and_family_select(capsys):
     assert "lion" not in found
 
 
+def test_a_name_shows_the_whole_card(capsys, monkeypatch):
+    """Of that technique alone, though its name is in others; what a recipe can set is said."""
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(capsys, "catalogue", "lion")
+    assert out.startswith("lion (optim)")
+    assert "mars-lion" not in out
+    assert "arXiv 2302.06675" in out
+    assert "python evidence/make_compare.py optim/lion" in out
+    assert all(len(line) <= 80 or "python" in line for line in out.splitlines())
+    _, out, _ = run(capsys, "catalogue", "norm-test")
+    assert "largest = 'needed'" in out
+    _, out, _ = run(capsys, "catalogue", "linear")
+    assert re.findall(r"^linear \((\w+)\)", out, re.MULTILINE) == ["schedules", "batching"]
+    _, out, _ = run(capsys, "catalogue", "linear", "--json")
+    assert {row["name"] for row in json.loads(out)} == {"linear"}
+
+
+@pytest.mark.parametrize("card", all_cards(), ids=lambda card: f"{card.family}-{card.name}")
+def test_every_whole_card_can_be_shown(card):
+    shown = whole_card(card)
+    assert card.claim.split()[0] in shown
+    if card.family in ("optim", "schedules", "batching"):
+        assert "\n  scales " in shown
+
+
 def test_the_page_is_what_the_code_says(capsys, tmp_path):
     """Run `stepladder catalogue --write docs/catalogue.md` after a change of cards."""
     page = tmp_path / "page.md"
@@ -67,7 +93,7 @@ def test_table_reads_well(capsys):
     ("argv", "message"),
     [
         (["catalogue", "--family", "optm"], "did you mean 'optim'"),
-        (["catalogue", "nothing-like-this"], "no technique matches"),
+        (["catalogue", "liom"], "no technique matches, did you mean 'lion'"),
         (["show", "cosin"], "did you mean 'cosine'"),
         (["show", "wsd", "--set", "decy=0.1"], "did you mean 'decay'"),
         (["show", "wsd", "--set", "decay"], "key=value"),

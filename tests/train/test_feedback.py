@@ -11,10 +11,11 @@ from stepladder import schedules
 from stepladder.batching import policy
 from stepladder.batching.noise_scale import NoiseScaleMeter
 from stepladder.batching.statistics import GradientStatistics
+from stepladder.cost import cost
 from stepladder.models.build import build
 from stepladder.recipe import Batching, Optimizer, Schedule
 from stepladder.train import train
-from stepladder.train.feedback import Hindsight
+from stepladder.train.feedback import Batches, Hindsight
 
 from .conftest import HERE, curve
 from .test_resume import crash, undisturbed, what_remains  # noqa: F401 (a fixture)
@@ -137,6 +138,25 @@ def crash_after(recipe, store, dataset, steps: int) -> None:
 
     with pytest.raises(RuntimeError, match="crash"):
         train(recipe, store, dataset, execution=HERE, watch=Stop(), checkpoint_seconds=0.0)
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_a_test_holds_what_the_cost_model_says(name, recipe):
+    made = replace(recipe, accumulate=4, batching=Batching(name=name, params=POLICIES[name]))
+    parameters = list(build(made)[0].parameters())
+    batches = Batches(made, parameters)
+    batches.watch(2)
+    for _ in range(8):
+        for p in parameters:
+            p.grad = torch.ones_like(p)
+        batches.after_backward()
+    assert batches.probe is not None
+    held = sum(g.nbytes for shard in batches.probe._sums for g in shard)
+    assert held == cost(made).memory.kept
+    assert cost(made).peak_memory == held + cost(replace(made, batching=Batching())).peak_memory
+    controlled = cost(replace(recipe, schedule=FEDHYPER))
+    assert controlled.memory.kept == sum(p.nbytes for p in parameters)
+    assert cost(recipe).memory.kept == 0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Reads shards' gradients off a step that accumulates micro-batches: the noise scale, the tests."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from stepladder.batching.noise_scale import NoiseScaleMeter
 from stepladder.batching.statistics import GradientStatistics
@@ -114,17 +116,11 @@ class ShardProbe:
         Raises:
             ValueError: gradients that are not finite.
         """
-        shards = [
-            [self._shards * difference for difference in _difference(now, before)]
-            for now, before in zip(self._sums[1:], self._sums, strict=False)
-        ]
-        shards.insert(0, [self._shards * whole for whole in self._sums[0]])
+        rows = (_unsummed(list(parts)) for parts in zip(*self._sums, strict=True))
         if not coordinates:
-            return shard_statistics(shards, self._size)
-        import torch
-
-        flat = torch.stack([torch.cat([g.flatten() for g in shard]) for shard in shards])
-        return GradientStatistics.from_shards(flat.double().cpu().numpy(), self._size)
+            return _statistics(rows, self._size)
+        flat = [row.cpu().numpy() for row in rows]
+        return GradientStatistics.from_shards(np.concatenate(flat, axis=1), self._size)
 
 
 def shard_statistics(shards: "Sequence[Sequence[Tensor]]", shard_size: float) -> GradientStatistics:
@@ -135,13 +131,28 @@ def shard_statistics(shards: "Sequence[Sequence[Tensor]]", shard_size: float) ->
     Raises:
         ValueError: gradients that are not finite.
     """
+    return _statistics((_stacked(parts) for parts in zip(*shards, strict=True)), shard_size)
+
+
+def _statistics(rows: "Iterable[Tensor]", shard_size: float) -> GradientStatistics:
+    """From one tensor's gradients at a time, [shards, entries] each."""
+    gram = sum((part @ part.mT).cpu().numpy() for part in rows)
+    return GradientStatistics.from_gram(gram, shard_size)
+
+
+def _stacked(parts: "Sequence[Tensor]") -> "Tensor":
+    """A tensor's gradients in every shard, [shards, entries], float64."""
     import torch
 
-    gram: Tensor = torch.zeros(())
-    for parts in zip(*shards, strict=True):
-        rows = torch.stack([part.detach().flatten() for part in parts]).double()
-        gram = gram.to(rows.device) + rows @ rows.mT
-    return GradientStatistics.from_gram(gram.cpu().numpy(), shard_size)
+    return torch.stack([part.detach().flatten() for part in parts]).double()
+
+
+def _unsummed(sums: "Sequence[Tensor]") -> "Tensor":
+    """As `_stacked`, from what the gradient stood at after each shard of the mean."""
+    import torch
+
+    rows = _stacked(sums)
+    return len(sums) * torch.cat([rows[:1], rows.diff(dim=0)])
 
 
 def _difference(left: "list[Tensor]", right: "list[Tensor]") -> "list[Tensor]":

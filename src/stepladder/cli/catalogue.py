@@ -14,18 +14,30 @@ if TYPE_CHECKING:
 HEAD = """# Catalogue
 
 Every technique that Stepladder has, with its paper, what the paper claims, what it costs, and what
-was measured in this repository (with the command that measures it). "Scales as" names the optimizer
-whose rows of the parametrization tables hold for it. Written by
-`stepladder catalogue --write docs/catalogue.md`; do not edit.
+was measured in this repository (with the command that measures it). An optimizer scales as the one
+whose rows of the parametrization tables hold for it; schedules and batch policies treat all rates
+alike and count in progress and batches, so that they are the same under every parametrization.
+Written by `stepladder catalogue --write docs/catalogue.md`; do not edit.
 """
+
+# How the members of a family scale, where their cards need not say.
+ALIKE = {
+    "schedules": "not at all: it multiplies all rates alike, under every parametrization",
+    "batching": "not at all: it treats all rates alike, and counts in batches and progress",
+}
+# What a recipe says elsewhere, and is therefore none of a technique's own settings.
+NOT_OWN = ("lr", "betas", "eps", "weight_decay", "trials")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Every technique, with its paper, its claim and what was measured here."""
+    """Every technique, with its paper, its claim and what was measured here.
+
+    `stepladder catalogue lion` shows one technique's whole card.
+    """
 
     words: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Only techniques whose name, title or claim has all these words."""
+    """A technique's name; or words that name, title or claim must all have."""
     family: str | None = None
     """Only this family (optim, schedules, batching, ...)."""
     measured: bool = False
@@ -47,6 +59,9 @@ def main(argv: list[str]) -> int:
     elif options.write:
         options.write.parent.mkdir(parents=True, exist_ok=True)
         options.write.write_text(page(cards), encoding="utf-8")
+    elif len(cards) == 1 or any(options.words == (card.name,) for card in cards):
+        for card in cards:
+            print(whole_card(card))
     else:
         _print(cards)
     return 0
@@ -74,8 +89,9 @@ def select(options: Options) -> "list[Card]":
         and all(word.lower() in _text(card) for word in options.words)
     ]
     if not chosen:
-        raise ValueError("no technique matches; stepladder catalogue lists them all")
-    return chosen
+        near = did_you_mean(" ".join(options.words), [card.name for card in cards])
+        raise ValueError(f"no technique matches{near}; stepladder catalogue lists them all")
+    return [card for card in chosen if options.words == (card.name,)] or chosen
 
 
 def row(card: "Card") -> dict[str, Any]:
@@ -89,10 +105,48 @@ def row(card: "Card") -> dict[str, Any]:
         "claim": card.claim,
         "measured": [asdict(evidence) for evidence in card.measured],
         "command": card.measured[0].command if card.measured else None,
-        "scaling": card.scaling,
+        "scaling": ALIKE.get(card.family, card.scaling),
         "state_bytes_per_parameter": card.state_bytes,
         "flops_per_parameter": card.flops,
         "note": card.note,
+    }
+
+
+def whole_card(card: "Card") -> str:
+    """Everything about a technique, for a terminal."""
+    own = ", ".join(f"{key} = {value!r}" for key, value in settings(card).items())
+    parts = {
+        "paper": f"{card.title} ({_identifier(card.arxiv)})",
+        "claim": card.claim,
+        "costs": _price(card) if card.family == "optim" else "",
+        "scales": _scaling(card),
+        "settings": own,
+        "note": card.note.strip(),
+    }
+    lines = [f"{card.name} ({card.family})"]
+    lines += [_paragraph(head, text) for head, text in parts.items() if text]
+    for one in card.measured or ():
+        lines += [_paragraph("measured", one.result), _paragraph("", one.command)]
+        lines += [_paragraph("", one.figure)] if one.figure else []
+    return "\n".join(lines if card.measured else [*lines, _paragraph("measured", "not yet")]) + "\n"
+
+
+def settings(card: "Card") -> dict[str, Any]:
+    """A technique's own settings (`params` in a recipe) with their defaults; "needed" for none."""
+    from importlib import import_module
+    from inspect import Parameter, signature
+
+    from stepladder.card import FAMILIES
+
+    package = next(name for name in FAMILIES if name.endswith(f".{card.family}"))
+    try:
+        known = signature(import_module(package).REGISTRY[card.name]).parameters
+    except (TypeError, ValueError):  # no callable
+        return {}
+    return {
+        name: "needed" if p.default is Parameter.empty else p.default
+        for name, p in known.items()
+        if p.kind is Parameter.KEYWORD_ONLY and name not in NOT_OWN
     }
 
 
@@ -111,18 +165,43 @@ def _entry(card: "Card") -> str:
         f"- Claim: {card.claim}",
     ]
     if card.family == "optim":
-        lines.append(
-            f"- Costs {card.state_bytes:g} bytes of state and {card.flops:g} FLOPs a parameter; "
-            f"scales as: {card.scaling}"
-        )
+        lines.append(f"- Costs {_price(card)}; scales: {_scaling(card)}")
     lines += [f"- Measured: {e.result} (`{e.command}`{_figure(e.figure)})" for e in card.measured]
     if not card.measured:
         lines.append("- Measured: not yet")
     return "\n".join([*lines, f"- Note: {card.note.strip()}"] if card.note else lines) + "\n"
 
 
+def _price(card: "Card") -> str:
+    return f"{card.state_bytes:g} bytes of state and {card.flops:g} FLOPs a parameter"
+
+
+def _scaling(card: "Card") -> str:
+    from stepladder.card import UNKNOWN
+
+    unknown = "unknown: nobody says how its rates change with width"
+    as_another = unknown if card.scaling == UNKNOWN else f"as {card.scaling}"
+    return ALIKE.get(card.family, as_another if card.family == "optim" else "")
+
+
+def _paragraph(head: str, text: str) -> str:
+    from shutil import get_terminal_size
+    from textwrap import fill
+
+    width = min(100, get_terminal_size().columns)
+    return fill(text, width, initial_indent=f"  {head:<10}", subsequent_indent=" " * 12)
+
+
+def _is_arxiv(identifier: str) -> bool:
+    return identifier.replace(".", "").isdigit()
+
+
+def _identifier(arxiv: str) -> str:
+    return f"arXiv {arxiv}" if _is_arxiv(arxiv) else arxiv
+
+
 def _link(arxiv: str) -> str:
-    numbered = arxiv.replace(".", "").isdigit()
+    numbered = _is_arxiv(arxiv)
     return f"[arXiv {arxiv}](https://arxiv.org/abs/{arxiv})" if numbered else arxiv
 
 
