@@ -14,6 +14,7 @@ the catalogue and writes evidence/compare/table.json.
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,15 @@ from stepladder.data import Dataset, prepare
 from stepladder.durable import write_whole
 from stepladder.execute.stacked import Stacked
 from stepladder.laws.result import finite
-from stepladder.recipe import Data, Model, Optimizer, Parametrization, Recipe, Schedule
+from stepladder.recipe import (
+    Batching,
+    Data,
+    Model,
+    Optimizer,
+    Parametrization,
+    Recipe,
+    Schedule,
+)
 from stepladder.report import style
 from stepladder.store import Busy, Store
 from stepladder.train import Silent
@@ -64,11 +73,15 @@ class Lever:
     schedule: Schedule = field(default_factory=Schedule)
     like: str = ""
     batch: float = 1.0
+    tokens: float = 1.0
+    accumulate: int = 1
+    batching: Batching = field(default_factory=Batching)
+    rule: str = "completep"
     optimizer: str = "adamw"
 
     def recipe(self, base: Recipe) -> Recipe:
         """The baseline, changed."""
-        unit = base.model.context
+        unit = base.model.context * self.accumulate
         return replace(
             base,
             optimizer=Optimizer(
@@ -81,8 +94,11 @@ class Lever:
                 params=self.params,
             ),
             schedule=self.schedule,
-            parametrization=replace(base.parametrization, scale_like=self.like),
+            parametrization=replace(base.parametrization, scale_like=self.like, rule=self.rule),
             batch=max(1, round(base.batch * self.batch / unit)) * unit,
+            tokens=round(base.tokens * self.tokens),
+            accumulate=self.accumulate,
+            batching=self.batching,
         )
 
 
@@ -102,16 +118,26 @@ def schedule(name: str, warmup: float = 0.1, exponent: float = -4, **params: Any
 
 def batch(rule: str, factor: float) -> Lever:
     """AdamW at another batch, betas and epsilon by a rule; the rate is tuned anew in any case."""
-    old = Settings(batch=1.0, lr=RATE, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=DECAY)
+    old = Settings(
+        batch=1.0, lr=RATE, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=DECAY, tokens=1.0
+    )
     new = convert(rule, old, factor)
+    assert new.tokens is not None
     return Lever(
         name=f"batching/{rule}@{factor:g}",
         lr=new.lr,
-        decay=SHRINK * factor,  # the memory in tokens stays
+        decay=SHRINK * factor / new.tokens,  # the memory stays, as a share of the run
         betas=(new.beta1, new.beta2),
         eps=new.eps,
         batch=factor,
+        tokens=new.tokens,
     )
+
+
+def growing(name: str, parts: int = 1, **params: Any) -> Lever:
+    """AdamW with a batch that grows by a policy from half the baseline's to twice it."""
+    batching = Batching(name=name, params=params)
+    return Lever(name=f"batching/{name}", batch=0.5, accumulate=parts, batching=batching)
 
 
 TOKENS = 154_944  # of the smallest rung; a schedule that names them follows its recipe from there
@@ -152,10 +178,16 @@ LEVERS = (
     optimizer("adam-snsm", -3, like="adamw", params=LOW_RANK),
     optimizer("adabound", -4, like="adamw"),
     optimizer("d-adapt-adam", 0, like="adamw", decay=DECAY),
-    optimizer("d-adapt-sgd", 0, like="sgd", decay=0.0),
+    # It learns one rate for the whole model: its groups keep equal rates at every width.
+    optimizer("d-adapt-sgd", 0, like="sgd", decay=0.0, rule="sp"),
     optimizer("schedule-free-sgd", 4, decay=0.0, schedule=CONSTANT),
     optimizer("smag", 1, like="sgd", decay=0.0),
     optimizer("sania", -2, like="adamw", eps=0.1, decay=0.0),
+    batch("regime-adaptation", 2.0),
+    schedule("fedhyper", over="linear", sensitivity=0.1),
+    growing("linear-ramp", end=4, until=0.5),
+    growing("doubling", end=4),
+    growing("norm-test", parts=4, eta=0.7, largest=4),
 )
 
 
@@ -254,6 +286,7 @@ def measured() -> list[dict[str, Any]]:
 def keep() -> None:
     """Table, figures and catalogue from the files that are there."""
     contents = measured()
+    keep_baseline(len(contents))
     rows = [row(content) for content in contents]
     write_whole(OUT / "table.json", json.dumps(rows, indent=1) + "\n")
     for family in dict.fromkeys(content["name"].partition("/")[0] for content in contents):
@@ -272,6 +305,14 @@ def keep() -> None:
                 figure=f"evidence/compare/{family}.svg",
             ),
         )
+
+
+def keep_baseline(levers: int) -> None:
+    """What everything else was read against has no multiplier of its own."""
+    said = f"the baseline of {levers} comparisons (widths {WIDTH} to {round(WIDTH * SCALES[-1])})"
+    evidence = Evidence(result=said, command=COMMAND, figure="evidence/compare/schedules.svg")
+    for family, name in (("optim", "adamw"), ("schedules", "linear")):
+        record(family, name, evidence)
 
 
 def conditions(content: dict[str, Any]) -> str:
@@ -314,6 +355,8 @@ def overview(contents: list[dict[str, Any]], title: str) -> Any:
         axes.scatter([m["value"]], [y], s=34, color=light["outcome"], lw=0, zorder=5)
     axes.set_xscale("log")
     shown = [c["multiplier"]["value"] for c in ordered]
+    shown += [rung["multipliers"]["compute"]["value"] for c in ordered for rung in c["rungs"]]
+    shown = [value for value in shown if isinstance(value, float) and 0 < value < math.inf]
     axes.set_xlim(min([0.7, *shown]) / 1.3, max([1.4, *shown]) * 1.3)  # some bars go on beyond
     ticks = [tick for tick in TICKS if axes.get_xlim()[0] < tick < axes.get_xlim()[1]]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from make_compare import overview
+from make_compare import overview, said
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
@@ -36,9 +36,11 @@ from stepladder.cost.optimizer import price
 from stepladder.durable import write_whole
 from stepladder.laws.result import finite
 from stepladder.models.build import scaled_like
-from stepladder.recipe import Model, Optimizer, Parametrization, Recipe, Schedule
+from stepladder.recipe import Batching, Model, Optimizer, Parametrization, Recipe, Schedule
 from stepladder.report import style
-from stepladder.train.sitting import build_optimizer, rate_factor
+from stepladder.train.feedback import Batches
+from stepladder.train.sitting import build_optimizer
+from stepladder.train.timeline import rate_factor
 
 OUT = Path(__file__).parent / "compare"
 COMMAND = "python evidence/make_compare_digits.py"
@@ -91,6 +93,17 @@ def recipe(
     )
 
 
+def growing(name: str, parts: int = 1, **params: float) -> Recipe:
+    """AdamW with a batch that grows by a policy from half the baseline's to twice it."""
+    batching = Batching(name=name, params=params)
+    return replace(recipe(), batch=BATCH // 2, accumulate=parts, batching=batching)
+
+
+def longer(k: int) -> Recipe:
+    """AdamW with k times the batch and as many steps (regime adaptation; the rate is tuned)."""
+    return replace(recipe(), batch=BATCH * k, tokens=recipe().tokens * k)
+
+
 LEVERS = {
     "optim/sgd": recipe("sgd", -2),
     "optim/lars": recipe("lars", 3),
@@ -105,6 +118,13 @@ LEVERS = {
     "schedules/step": recipe(schedule=Schedule(name="step", warmup=0.05)),
     "schedules/cosine": recipe(schedule=Schedule(name="cosine", warmup=0.05)),
     "schedules/constant": recipe(schedule=Schedule(name="constant", warmup=0.05)),
+    "batching/regime-adaptation": longer(2),
+    "batching/doubling": growing("doubling", end=4),
+    "batching/norm-test": growing("norm-test", parts=4, eta=0.7, largest=4),
+    "batching/inner-product-test": growing("inner-product-test", parts=4, theta=0.2, largest=4),
+    "batching/coordinate-norm-test": growing(
+        "coordinate-norm-test", parts=4, eta=1.0, share=0.5, largest=4
+    ),
 }
 
 
@@ -132,15 +152,17 @@ class Digits:
         plan.initialize(seed=one.seed)
         optimizer = build_optimizer(one, plan)
         order = torch.Generator().manual_seed(one.seed)
-        for step in range(one.steps):
-            factor = rate_factor(one, step)
+        batches, done = Batches(one, model.parameters()), 0
+        taken = batches.first()
+        while done < one.steps:
+            factor = rate_factor(one, done, taken)
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
-            rows = torch.randint(len(self.x), (one.batch,), generator=order)
-            loss = nn.functional.cross_entropy(model(self.x[rows]), self.seen(rows, order))
-            optimizer.zero_grad()
-            loss.backward()
+            loss = self.backward(model, one, batches, taken, order)
             optimizer.step(lambda loss=loss: loss)
+            optimizer.zero_grad()
+            done += taken
+            taken = batches.next(taken, done)
         found = self.divergence(model)
         return {
             "key": one.key,
@@ -148,6 +170,20 @@ class Digits:
             "diverged": not math.isfinite(found),
             "seconds": time.process_time() - start,
         }
+
+    def backward(
+        self, model: nn.Module, one: Recipe, batches: Batches, taken: int, order: torch.Generator
+    ) -> Tensor:
+        """The loss of a step of some batches; the gradients are the parameters'."""
+        batches.watch(taken)
+        parts, total = taken * one.accumulate, torch.zeros(())
+        for _ in range(parts):
+            rows = torch.randint(len(self.x), (one.batch // one.accumulate,), generator=order)
+            loss = nn.functional.cross_entropy(model(self.x[rows]), self.seen(rows, order)) / parts
+            loss.backward()
+            batches.after_backward()
+            total = total + loss.detach()
+        return total
 
     def seen(self, rows: Tensor, order: torch.Generator) -> Tensor:
         """Labels as they are seen: a share of them drawn at random."""
@@ -169,7 +205,7 @@ def grown(one: Recipe, width: int) -> Recipe:
         one,
         model=replace(one.model, width=width),
         tokens=round(one.tokens * data),
-        batch=round(BATCH * math.sqrt(data)),
+        batch=one.accumulate * round(one.batch * math.sqrt(data) / one.accumulate),
     )
 
 
@@ -179,29 +215,42 @@ def compute(one: Recipe) -> float:
     return weights * (6.0 * one.steps * one.batch + price(one.optimizer.name).flops * one.steps)
 
 
+def trained(one: Recipe, execute: Digits) -> list[float]:
+    """Losses of a rung over the seeds.
+
+    Raises:
+        ValueError: it diverged.
+    """
+    results = execute([("", replace(one, seed=seed)) for seed in range(SEEDS)])
+    if any(result["diverged"] for result in results):
+        raise ValueError(f"diverged at width {one.model.width} with its best rate at {WIDTHS[0]}")
+    return [result["loss"] for result in results]
+
+
+def measured(name: str, execute: Digits) -> dict[str, Any]:
+    """One comparison, as plain data; one that cannot be made says why."""
+    try:
+        found = measure(name, execute)
+    except ValueError as error:
+        found = {"failed": str(error)}
+    return {"name": name, "command": f"{COMMAND} {name}", **found}
+
+
 def measure(name: str, execute: Digits) -> dict[str, Any]:
-    """One comparison, as plain data."""
+    """One comparison's numbers."""
     arms = (recipe(), LEVERS[name])
     tuned = tune(arms, Search(seeds=2), execute)
     rungs = [
         [tuned_to(grown(arm, width), t.lr) for width in WIDTHS]
         for arm, t in zip(arms, tuned, strict=True)
     ]
-    losses = np.array(
-        [
-            [[r["loss"] for r in execute([("", replace(one, seed=s)) for s in range(SEEDS)])]
-             for one in arm]
-            for arm in rungs
-        ]
-    )  # fmt: skip
+    losses = np.array([[trained(one, execute) for one in arm] for arm in rungs])
     noise, pairing = seed_noise(losses)
     lost = [lost_by_tuning(t, noise[k], DRAWS, seed=k) for k, t in enumerate(tuned)]
     drawn = draw(losses, lost=lost)
     x = np.array([[compute(one) for one in arm] for arm in rungs])
     made = estimate(x, losses, drawn, level=LEVEL)
     return {
-        "name": name,
-        "command": f"{COMMAND} {name}",
         "verdict": verdict(made, float(x[0, -1] / x[0, 0])),
         "multiplier": asdict(made.mean),
         "trend_per_decade": asdict(made.trend),
@@ -235,16 +284,17 @@ def keep() -> None:
     """Figure and catalogue from what is there."""
     contents = list(read().values())
     title = "Compute multiplier over AdamW with linear decay, digits (90%)"
-    write_whole(OUT / "digits.svg", style.svg(overview(contents, title), "digits"))
+    shown = [content for content in contents if "verdict" in content]
+    write_whole(OUT / "digits.svg", style.svg(overview(shown, title), "digits"))
     widths = f"hidden widths {WIDTHS[0]} to {WIDTHS[-1]}"
     for content in contents:
         family, _, name = content["name"].partition("/")
-        said = f"digits: {content['verdict']} (against AdamW with linear decay, tuned equally"
+        against = "against AdamW with linear decay, tuned equally"
         record(
             family,
             name,
             Evidence(
-                result=f"{said}; {widths}, {SEEDS} seeds)",
+                result=f"digits: {said(content)} ({against}; {widths}, {SEEDS} seeds)",
                 command=content["command"],
                 figure="evidence/compare/digits.svg",
             ),
@@ -264,9 +314,9 @@ def main() -> None:
     execute = Digits()
     for name in given.names or LEVERS:
         if name not in (known := read()):
-            known[name] = measure(name, execute)
+            known[name] = measured(name, execute)
             write_whole(OUT / "digits.json", json.dumps(finite(known), indent=1) + "\n")
-            print(f"{name}: {known[name]['verdict']}", flush=True)
+            print(f"{name}: {said(known[name])}", flush=True)
     return None
 
 
