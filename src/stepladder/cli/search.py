@@ -45,7 +45,8 @@ class Options:
         proposer: which configuration next (stepladder catalogue --family proposers).
         scheduler: what to spend on it (stepladder catalogue --family schedulers).
         at_once: runs asked for together; 0: as many as the executor takes.
-        executor: stacked (trials of one shape as one program), workers, here, or auto.
+        executor: stacked (trials of one shape as one program), workers (processes), here, or auto:
+            workers on a CPU of several cores, else stacked where the space allows it.
         ray: address of a Ray cluster to make the runs on instead ("auto", "host:port", "local" to
             start one here), whose nodes all see the root and the data; needs stepladder[ray].
         budget: refuse a search that costs more: 1e15 (FLOP), 20min, 2h; empty: no bound.
@@ -133,10 +134,13 @@ def _data(base: "Recipe", console: Console) -> "Dataset":
 
 def _executor(options: Options, space: "Space", base: "Recipe") -> str:
     """The executor's name; ValueError where a stacked one was asked for and cannot be."""
+    from stepladder.execute.choose import suits_processes
     from stepladder.search.space import require_stackable
 
     if options.ray:
         return RAY
+    if options.executor == "auto" and suits_processes(options.device):
+        return "workers"
     if options.executor not in ("auto", "stacked"):
         return options.executor
     try:

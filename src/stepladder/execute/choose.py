@@ -27,6 +27,15 @@ def choose_executor(
     Raises:
         ValueError: the device is not there.
     """
-    if find_device(device).type == "cpu" and cpu_count() > 1:
+    if suits_processes(device):
         return Workers(store, dataset, watch, device)
     return Stacked(store, dataset, watch, device)
+
+
+def suits_processes(device: str = "auto") -> bool:
+    """Whether many small runs on a device are better made by processes than in stacks.
+
+    Raises:
+        ValueError: the device is not there.
+    """
+    return find_device(device).type == "cpu" and cpu_count() > 1
