@@ -10,6 +10,7 @@ import pytest
 from surfaces import TRUTH, chinchilla_table
 
 from stepladder.cli import main
+from stepladder.laws import get
 
 FAST = ["--starts", "30", "--bootstrap", "100"]
 
@@ -70,6 +71,51 @@ def test_printed_json_is_a_fit_to_forecast_from(capsys, runs, tmp_path):
     assert "tokens per parameter" in out(capsys, "allocate", path, "--flops", 1e24)
 
 
+def test_a_table_is_forecast_from_in_one_command(capsys, runs):
+    argv = ("forecast", runs, "--law", "chinchilla", "--params", 7e9, "--tokens", 1.4e11)
+    made = json.loads(out(capsys, *argv, "--next-runs", 2, "--json"))
+    assert made["forecast"] == pytest.approx(2.17, abs=0.02)
+    assert made["law"] == "chinchilla"
+    assert len(made["next_runs"]) == 2
+    assert "tokens as flops/(6*params)" in made["notes"][0]
+    assert "next run" in out(capsys, *argv, "--next-runs", 1)
+
+
+def test_a_column_of_text_that_tells_runs_apart_is_named(capsys, tmp_path):
+    table = chinchilla_table(TRUTH, 0.003)
+    lines = ["N,D,loss,corpus"]
+    for k, (n, d, loss) in enumerate(
+        zip(*(table[x] for x in ("params", "tokens", "loss")), strict=True)
+    ):
+        lines.append(f"{n},{d},{loss * (1.3 if k % 2 else 1.0)},{'web' if k % 2 else 'code'}")
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(lines))
+    text = " ".join(out(capsys, "fit", path, "--law", "chinchilla", *FAST).split())
+    assert "--where \"corpus == 'code'\"" in text
+    text = out(capsys, "fit", path, "--law", "chinchilla", "--where", "corpus == 'web'", *FAST)
+    assert "of what the law leaves" not in text
+
+
+def test_negative_losses_fit_where_the_law_means_them(capsys, tmp_path):
+    law, rng = get("vocabulary-size"), np.random.default_rng(2)
+    inputs = {
+        "params": np.exp(rng.uniform(17, 21, 60)),
+        "characters": np.exp(rng.uniform(20, 24, 60)),
+        "vocab": rng.choice([4096, 16384, 65536], 60).astype(float),
+    }
+    values = {"alpha": 0.4, "alpha_V": 0.6, "E": 7.0, "A_1": 900.0, "A_2": 900.0, "B": 9000.0}
+    loss = law.predict(values, inputs) + 0.003 * rng.normal(size=60)
+    assert loss.max() < 0
+    lines = ["non_vocab_parameters,vocab_size,num_characters,unigram_normalized_loss"]
+    columns = (inputs["params"], inputs["vocab"], inputs["characters"], loss)
+    lines += [",".join(map(str, row)) for row in zip(*columns, strict=True)]
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(lines))
+    made = json.loads(out(capsys, "fit", path, "--json", *FAST))
+    assert made["law"] == "vocabulary-size"
+    assert made["parameters"]["alpha"] == pytest.approx(0.4, abs=0.03)
+
+
 def test_readable_output_and_figure(capsys, runs, tmp_path):
     figure, fit = tmp_path / "fit.png", tmp_path / "fit.json"
     text = out(capsys, "fit", runs, "--law", "chinchilla", "--map", "tokens=flops/(6*params)",
@@ -127,6 +173,11 @@ def test_list_and_card(capsys):
 
 def test_mistakes_say_what_to_type(capsys, runs, tmp_path):
     assert "did you mean 'chinchilla'" in err(capsys, "fit", runs, "--law", "chinchila")
+    several = runs.with_name("several.csv")
+    several.write_text("N,D,loss_web,loss_code\n1e8,1e9,3,2\n")
+    text = err(capsys, "fit", several, "--law", "chinchilla")
+    assert "may be loss: loss_web, loss_code" in text
+    assert "--map 'loss=loss_web'" in text
     assert "must read name=column" in err(capsys, "fit", runs, "--law", "power", "--map", "params")
     assert "leaves no rows" in err(capsys, "fit", runs, "--law", "power", "--where", "loss > 99")
     assert "no file" in err(capsys, "allocate", tmp_path / "no.json", "--flops", "1e20")

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from surfaces import TRUTH, chinchilla_table
 
-from stepladder.laws import fit
+from stepladder.laws import fit, get
+from stepladder.laws.noise import explained
+from stepladder.laws.points import points
 
 
 def table(**changes):
@@ -143,3 +145,24 @@ def test_dropped_rows_are_named():
 def test_options_that_cannot_be(options, match):
     with pytest.raises(ValueError, match=match):
         fit("chinchilla", table(), **{"bootstrap": 0, "starts": 8, **options})
+
+
+@pytest.mark.parametrize(
+    ("scale", "flops", "said"),
+    [(1.0, 6.0, ""), (1e-9, 6.0, "look like billions"), (1.0, 6e-9, "flops are 1e-09 times 6")],
+)
+def test_odd_units_are_remarked(scale, flops, said):
+    n, d = np.geomspace(1e8, 1e10, 8), np.geomspace(1e9, 1e12, 8)
+    table = {"params": n * scale, "tokens": d * scale, "flops": flops * n * d * scale**2,
+             "loss": 2.0 + n**-0.1}  # fmt: skip
+    notes = points(get("chinchilla"), table).notes
+    assert (said in " ".join(notes)) if said else not notes
+
+
+def test_explained_variance_by_label():
+    rng = np.random.default_rng(0)
+    labels = ["a", "b"] * 20
+    noise = rng.normal(size=40)
+    assert explained(noise, labels) == 0.0
+    assert explained(noise + np.tile([0.0, 9.0], 20), labels) > 0.9
+    assert explained(noise, [str(k) for k in range(40)]) == 0.0  # one run a label

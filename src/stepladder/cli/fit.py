@@ -59,27 +59,13 @@ def main(argv: list[str]) -> int:
     options = tyro.cli(Options, args=argv, prog="stepladder fit")
     from stepladder.cli import law_view
     from stepladder.cli.console import print_json
-    from stepladder.cli.law_table import every_column, law_columns, target_of
-    from stepladder.laws import fit
-    from stepladder.laws.comparing import best_law
+    from stepladder.cli.law_table import fit_table
 
-    ranking, law = [], options.law
-    if law == "auto":
-        table = every_column(options.runs, options.map, options.where)
-        ranking = best_law(
-            table.columns,
-            target_of(table.columns),
-            noise=options.noise,
-            drop_worst=options.drop_worst,
-            rows=table.rows,
-        )
-        law = ranking[0].law
-    else:
-        table = law_columns(law, options.runs, options.map, options.where)
-    result = fit(
-        law,
-        table.columns,
-        rows=table.rows,
+    result, ranking, notes = fit_table(
+        options.runs,
+        options.law,
+        options.map,
+        options.where,
         loss=_objective(options),
         noise=options.noise,
         drop_worst=options.drop_worst,
@@ -95,9 +81,9 @@ def main(argv: list[str]) -> int:
     if options.json:
         compared = [law_view.ranked_json(one) for one in ranking]
         extra = {"compared": compared} if compared else {}
-        print_json({**result.to_json(), **extra, "notes": list(table.notes)})
+        print_json({**result.to_json(), **extra, "notes": list(notes)})
     else:
-        law_view.show_fit(result, ranking, table.notes)
+        law_view.show_fit(result, ranking, notes)
     return 0
 
 

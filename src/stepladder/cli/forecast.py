@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+if TYPE_CHECKING:
+    from stepladder.laws.result import Fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +18,14 @@ class Options:
     """
 
     fit: tyro.conf.Positional[Path]
-    """What stepladder fit --out (or --json) wrote."""
+    """What stepladder fit --out (or --json) wrote; or the table of runs itself, which is then
+    fitted as stepladder fit would."""
+    law: str = "auto"
+    """Of a table: the law to fit."""
+    map: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Of a table: name=column or name=expression; may be repeated."""
+    where: str | None = None
+    """Of a table: keep the rows for which this holds."""
     level: float = 0.9
     """Level of the interval."""
     rival: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -36,14 +46,25 @@ def main(argv: list[str]) -> int:
     from stepladder.cli.console import print_json
     from stepladder.cli.law_table import input_flags
     from stepladder.laws.design import next_runs
-    from stepladder.laws.result import Fit
 
-    fitted = Fit.load(options.fit)
+    fitted, notes = _fitted(options)
     inputs = input_flags(rest, [i.name for i in fitted.law.inputs])
     made = fitted.forecast(inputs, level=options.level, rivals=options.rival or None)
     candidates = next_runs(fitted, inputs)[: options.next_runs] if options.next_runs else []
     if options.json:
-        print_json({**made.to_json(), "next_runs": [one.to_json() for one in candidates]})
+        more = {"law": fitted.law.name, "next_runs": [one.to_json() for one in candidates]}
+        print_json({**made.to_json(), **more, "notes": list(notes)})
     else:
+        law_view.show_notes(notes)
         law_view.show_forecast(made, candidates)
     return 0
+
+
+def _fitted(options: Options) -> "tuple[Fit, tuple[str, ...]]":
+    from stepladder.cli.law_table import fit_table
+    from stepladder.laws.result import Fit
+
+    if options.fit.suffix.lower() == ".json":
+        return Fit.load(options.fit), ()
+    made, _, notes = fit_table(options.fit, options.law, options.map, options.where, bootstrap=0)
+    return made, notes

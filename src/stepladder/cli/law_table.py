@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +11,12 @@ from stepladder.laws.columns import readings
 from stepladder.laws.tables import Table, missing_hint, read_table, select
 from stepladder.names import did_you_mean
 
+if TYPE_CHECKING:
+    from stepladder.laws.comparing import Ranked
+    from stepladder.laws.result import Fit
+
 TARGET = "loss"
+SPLIT = 0.5  # of the variance of residuals
 AXES = ("params", "tokens", "flops", "samples")  # one of them is an input of nearly every law
 
 
@@ -67,13 +73,55 @@ def _no_column(path: Path, name: str, present: Sequence[str], columns: Iterable[
     if len(several) > 1:
         return (
             f"several columns of {path.name} may be {name}: {', '.join(several)}. "
-            f"--map {name}='`{several[0]}`' says which"
+            f"--map '{name}={several[0]}' says which"
         )
     hint = missing_hint(name, {*columns, *present})
     return (
         f"{path.name} has no column {name!r}{did_you_mean(name, present)}; it has "
         f"{', '.join(present)}. --map {name}=COLUMN names it{hint}"
     )
+
+
+def fit_table(
+    path: Path, law: str, maps: Sequence[str], where: str | None, **options: Any
+) -> "tuple[Fit, list[Ranked], tuple[str, ...]]":
+    """Fit a law, or the one that forecasts best, to a table; the ranking, and remarks.
+
+    Args:
+        options: of `laws.fit`.
+    """
+    from stepladder.laws import fit
+    from stepladder.laws.comparing import best_law
+
+    ranking: list[Ranked] = []
+    if law == "auto":
+        table = every_column(path, maps, where)
+        shared = {name: options[name] for name in ("noise", "drop_worst") if name in options}
+        ranking = best_law(table.columns, target_of(table.columns), rows=table.rows, **shared)
+        law = ranking[0].law
+    else:
+        table = law_columns(law, path, maps, where)
+    made = fit(law, table.columns, rows=table.rows, **options)
+    return made, ranking, (*table.notes, *_splits(path, made))
+
+
+def _splits(path: Path, made: "Fit") -> list[str]:
+    """A remark where a column of text tells runs apart that the law takes for alike."""
+    from stepladder.laws.noise import explained
+
+    residual = made.problem.residuals(made.coordinates[:1])[0]
+    at = np.array(made.points.rows) - 1
+    columns = {n: x[at] for n, x in read_table(path).columns.items() if x.dtype.kind in "US"}
+    share = {name: explained(residual, x.tolist()) for name, x in columns.items()}
+    name = max(share, key=lambda n: share[n], default="")
+    if not name or share[name] < SPLIT:
+        return []
+    labels = list(dict.fromkeys(columns[name].tolist()))
+    quoted = name if name.isidentifier() else f"`{name}`"
+    return [
+        f"{share[name]:.0%} of what the law leaves goes with {name!r} ({', '.join(labels)}): "
+        f"fit one at a time, as in --where \"{quoted} == '{labels[0]}'\""
+    ]
 
 
 def input_flags(rest: Sequence[str], names: Sequence[str]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stepladder.cli.law_table import count, counts
@@ -27,8 +28,7 @@ def show_fit(fit: Fit, ranking: Sequence[Ranked], notes: Sequence[str]) -> None:
         _show_ranking(console, ranking)
     colour = COLOURS.get(fit.status, "red")
     console.print(f"[bold]{fit.law.name}[/]  {fit.law.form}   [{colour}]{fit.status}[/]")
-    for note in (*notes, *fit.reasons):
-        console.print(f"  [dim]·[/] {note}", highlight=False)
+    show_notes((*notes, *fit.reasons))
     console.print(_values_table(fit))
     for text in _facts(fit):
         console.print(f"  {text}", highlight=False)
@@ -68,6 +68,12 @@ def draw(fit: Fit, path: Path) -> None:
     below.plot(cost, 100 * (seen / made - 1), ".")
     below.set(xlabel="cost", ylabel="residual, %")
     figure.savefig(path)
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    """Print remarks on how a table was read."""
+    for note in notes:
+        Console().print(f"  [dim]·[/] {escape(note)}", highlight=False)
 
 
 def show_forecast(made: Forecast, candidates: Sequence[Candidate]) -> None:

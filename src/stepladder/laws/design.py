@@ -12,6 +12,7 @@ from stepladder.laws.profile import covariance
 from stepladder.laws.result import Fit
 
 REACH = 2.0  # candidates cost up to this many times the dearest run
+NOTABLE = 0.25
 STEPS = 9  # of a grid along each input
 
 
@@ -41,7 +42,9 @@ def next_runs(
     candidates: Mapping[str, ArrayLike] | None = None,
     cost: ArrayLike | None = None,
 ) -> list[Candidate]:
-    """Candidate runs, best first.
+    """Candidate runs, best first: by what they shrink for their cost, of those that shrink enough.
+
+    A run that shrinks less than `NOTABLE` of what the best would comes after the others.
 
     One run at x adds 1/noise^2 of information along its own gradient g(x); what that does to the
     variance g(t)' S g(t) of the law at the target t has a closed form (Sherman and Morrison 1950).
@@ -73,7 +76,7 @@ def next_runs(
             shrinks=float(shrinks[k]),
             per_cost=float(rate[k]),
         )
-        for k in np.argsort(-rate, kind="stable")
+        for k in np.lexsort((-rate, shrinks < NOTABLE * shrinks.max()))
     ]
 
 

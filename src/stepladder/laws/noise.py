@@ -1,12 +1,16 @@
 """Whether noise is what a fit takes it for: on both sides of the law, and even along cost."""
 
+from collections.abc import Sequence
+
 import numpy as np
-from scipy.special import chdtrc
+from scipy.special import chdtrc, fdtrc
 
 from stepladder.laws.law import Array
 from stepladder.laws.result import OneSided
 
 SIGNIFICANT = 0.01
+SURELY = 1e-3
+LEAST, MOST = 3, 12  # points of a label, and labels
 SHIFTS = np.linspace(-2.0, 2.0, 161)  # of the mode, in standard deviations
 
 
@@ -34,6 +38,24 @@ def one_sided(excess: Array) -> OneSided:
         above=float(spread),
         needed=bool(p_value < SIGNIFICANT and spread > 1.0),
     )
+
+
+def explained(residual: Array, labels: Sequence[str]) -> float:
+    """Share of the variance of residuals (points,) between groups of the same label.
+
+    Zero where chance would give as much in one of a thousand tables (one-way analysis of
+    variance), or where fewer than `LEAST` points share a label.
+    """
+    _, group, count = np.unique(labels, return_inverse=True, return_counts=True)
+    groups, n = len(count), len(residual)
+    if groups < 2 or groups > MOST or count.min() < LEAST:
+        return 0.0
+    centre = residual - residual.mean()
+    between = float(np.sum(np.bincount(group, centre) ** 2 / count))
+    total = float(np.sum(centre**2))
+    within = max(total - between, 1e-300)
+    ratio = between / (groups - 1) / (within / (n - groups))
+    return between / total if fdtrc(groups - 1, n - groups, ratio) < SURELY else 0.0
 
 
 def uneven(residual: Array, cost: Array) -> bool:

@@ -10,6 +10,8 @@ from stepladder.laws.law import Array, Law, Mask
 from stepladder.laws.scale import effective
 from stepladder.names import did_you_mean
 
+FEW_COUNTS = 1e4  # parameters and tokens below this are no counts
+FAR_FLOPS = 30.0  # times six params tokens, either way
 NARROW = 1.5  # an input that spans a smaller factor supports no exponent
 BILLION = 1e6  # tokens below this beside parameters above it cannot be in the same unit
 SHOWN = 6  # rows named in a message
@@ -98,7 +100,7 @@ def points(
         weights=weight / weight.mean(),
         cost=_cost(law, columns, inputs),
         rows=names,
-        notes=tuple(_duplicates(inputs, target, names)),
+        notes=(*_duplicates(inputs, target, names), *_odd_units(columns, inputs)),
     )
 
 
@@ -259,6 +261,27 @@ def _duplicates(inputs: Mapping[str, Array], target: Array, rows: Sequence[int])
     if not repeated.any():
         return []
     return [f"{rows_text(repeated, rows)} are duplicates, target included; each is counted"]
+
+
+def _odd_units(columns: Mapping[str, ArrayLike], inputs: Mapping[str, Array]) -> list[str]:
+    """Remarks on units that can be meant, but rarely are."""
+    notes: list[str] = []
+    if "params" not in inputs or "tokens" not in inputs:
+        return notes
+    n, d = inputs["params"], inputs["tokens"]
+    if np.median(n) < FEW_COUNTS and np.median(d) < FEW_COUNTS:
+        notes.append(
+            f"params of {np.median(n):.3g} and tokens of {np.median(d):.3g} look like billions; "
+            "forecasts then take the same unit, and costs are not in FLOP"
+        )
+    elif "flops" in columns:
+        ratio = float(np.median(np.asarray(columns["flops"], dtype=np.float64) / (6.0 * n * d)))
+        if not 1 / FAR_FLOPS < ratio < FAR_FLOPS:
+            notes.append(
+                f"flops are {ratio:.2g} times 6 params tokens: is one of them in another unit? "
+                "Here flops only order the runs"
+            )
+    return notes
 
 
 def _cost(law: Law, columns: Mapping[str, ArrayLike], inputs: Mapping[str, Array]) -> Array:
