@@ -1,6 +1,6 @@
 """Measure how the best learning rate moves with size, on the text of Python's standard library.
 
-    .venv/bin/python evidence/make_transfer.py            # every study: 15 minutes of a core
+    .venv/bin/python evidence/make_transfer.py            # every study: 23 minutes of a core
     .venv/bin/python evidence/make_transfer.py width-mup  # one
 
 Writes, for each study, evidence/transfer/NAME.json (every run) and NAME.svg, and then summary.json.
@@ -53,11 +53,11 @@ STUDIES = {
     ),
     **{
         f"width-{rule}": Study(rule=rule, widths=WIDTHS, base=Size(width=64))
-        for rule in ("mup", "u-mup")
+        for rule in ("mup", "u-mup", "completep")
     },
     **{
         f"depth-{rule}": Study(rule=rule, widths=(32,), depths=DEPTHS, base=Size(width=32, depth=2))
-        for rule in ("mup", "depth-mup", "completep")
+        for rule in ("sp", "mup", "depth-mup", "u-mup", "completep")
     },
 }
 

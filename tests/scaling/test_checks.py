@@ -62,7 +62,15 @@ def test_the_effective_theory_moves_less_and_less_as_it_says():
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "lr"), [("sgd", 0.3), ("adam", 0.01), ("adafactor", 0.1), ("muon", 0.02)]
+    ("optimizer", "lr"),
+    [
+        ("sgd", 0.3),
+        ("adam", 0.01),
+        ("adafactor", 0.1),
+        ("lion", 0.003),
+        ("adam-atan2", 0.01),
+        ("muon", 0.02),
+    ],
 )
 def test_other_optimizers_pass_with_their_own_rates(optimizer, lr):
     report = coordinate_check(
