@@ -20,6 +20,8 @@ _PUBLIC: dict[str, str] = {
     "parametrize": "stepladder.scaling",
     "coordinate_check": "stepladder.scaling",
     "transfer_check": "stepladder.scaling",
+    "train_many": "stepladder.train.stacked",
+    "Trial": "stepladder.train.stacked",
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])

@@ -206,7 +206,10 @@ SPREAD = [name for name in REGISTRY if name not in WHOLE]
 
 @pytest.mark.parametrize(
     ("count", "tensor", "names"),
-    [(2, 1, SPREAD), (4, 2, ["muon", "lion", "lamb", "adafactor", "schedule-free-adamw"])],
+    [
+        pytest.param(2, 1, SPREAD, marks=pytest.mark.slow),
+        (4, 2, ["muon", "lion", "lamb", "adafactor", "schedule-free-adamw"]),
+    ],
 )
 def test_every_optimizer_that_sees_no_whole_model(
     count, tensor, names, made, together, stores, dataset

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stepladder import optim
-from stepladder.train.stacked import Trial, train_many
+from stepladder import Trial, optim, train_many
 from stepladder.train.stacked.masks import Masks
 
 WIDTH, VOCAB = 16, 32

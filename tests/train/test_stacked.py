@@ -4,6 +4,7 @@ import json
 import time
 from collections import deque
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -144,6 +145,64 @@ def test_every_optimizer_can_be_stacked(name, recipe, store, dataset, tmp_path):
         assert resumed["loss"] == pytest.approx(expected["loss"], rel=1e-4)
         said = (store.folder(made.key) / "log.txt").read_text()
         assert "from step 4 of 8" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 7},
+        {"tokens": 10 * 64},
+        *({"optimizer": {name: value}} for name, value in [
+            ("lr", 0.01), ("weight_decay", 0.5), ("beta1", 0.5), ("beta2", 0.7), ("eps", 0.1),
+            ("clip", 0.1),
+        ]),
+        *({"parametrization": {name: value}} for name, value in [
+            ("embedding_std", 0.3), ("hidden_gain", 2.0), ("residual_gain", 0.1),
+            ("readout_std", 0.3),
+        ]),
+        *({"schedule": {name: value}} for name, value in [
+            ("name", "cosine"), ("warmup", 0.5), ("params", {"final": 0.5}),
+        ]),
+    ],
+)  # fmt: skip
+def test_each_value_that_may_differ_makes_its_own_curve(changes, recipe, store, dataset, tmp_path):
+    """Two runs that differ in nothing else, in one program."""
+    start = replace(recipe, tokens=8 * recipe.batch, evaluations=1, validation=64)
+    start = replace(start, optimizer=replace(start.optimizer, weight_decay=0.1))
+    made = {
+        name: replace(getattr(start, name), **value) if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    recipes = [start, replace(start, **made)]
+    assert shape_of(recipes[0]) == shape_of(recipes[1])
+    stacked(recipes, store, dataset)
+    alone = Store(tmp_path / "alone")
+    for one in recipes:
+        train(one, alone, dataset, execution=HERE)
+        assert_alike(curve(store, one), curve(alone, one), 1e-4)
+    assert curve(store, recipes[0]) != curve(store, recipes[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+def test_values_and_trials_that_change_compile_nothing_anew(recipe, store, dataset, monkeypatch):
+    """One graph for trials that differ in all, enter, leave, and do not fill the rows."""
+    graphs = []
+
+    def counting(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting, fullgraph=True))
+    torch._dynamo.reset()
+    compiled = Execution(device=torch.device("cpu"), compiled=True)
+    recipes = [replace(made, evaluations=1, validation=64) for made in varied(recipe, 5)]
+    stacked(recipes[:1], store, dataset, execution=compiled)
+    assert len(graphs) == 1
+    torch._dynamo.reset()
+    graphs.clear()
+    results = stacked(recipes[1:], store, dataset, execution=compiled)
+    assert len({result["steps"] for result in results}) == 4
+    assert len(graphs) == 1
 
 
 @pytest.mark.parametrize("changes", [{"accumulate": 2}, {"precision": "bfloat16"}])

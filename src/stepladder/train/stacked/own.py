@@ -34,6 +34,7 @@ from stepladder.train.stacked.planning import fitting
 from stepladder.train.stacked.probe import Pattern, check_agreement, drops, probe
 from stepladder.train.stacked.program import Program, Threads
 from stepladder.train.stacked.rows import Rows
+from stepladder.train.stacked.updates import sent
 
 SETTLE_STEPS = 32  # between two looks at the losses on CUDA: each waits for the device
 # On a CPU, of memory a trial: from here on its own operations fill a core, and what others add to
@@ -193,7 +194,7 @@ class _Stack:
         stacked = [torch.stack(same) for same in zip(*map(tensors_of, batches), strict=True)]
         if self.pattern.masked:
             keys = torch.tensor([member.key for member in self.members])
-            stacked.append(keys.to(stacked[0].device, non_blocking=True))
+            stacked.append(sent(keys, stacked[0].device))
         return stacked
 
     def _settle(self) -> None:

@@ -127,11 +127,18 @@ class Shared:
 def _by_group(by_trial: Sequence[Sequence[Hyper]], like: Tensor) -> list[Hyper]:
     """Hyperparameters of each group with one value a trial, [S, 1], in one transfer."""
     numbers = [[[float(v) for v in _values(h)] for h in groups] for groups in by_trial]
-    told_GHS = torch.tensor(numbers, dtype=torch.float64).permute(1, 2, 0).to(like)
+    told_GHS = sent(torch.tensor(numbers, dtype=torch.float64), like.device).to(like.dtype)
     return [
         _filled(h, told_HS[..., None].unbind())
-        for h, told_HS in zip(by_trial[0], told_GHS, strict=True)
+        for h, told_HS in zip(by_trial[0], told_GHS.permute(1, 2, 0), strict=True)
     ]
+
+
+def sent(numbers: Tensor, device: torch.device) -> Tensor:
+    """Numbers on a device that is not waited for: from other memory than pinned it would be."""
+    if device.type == "cpu":
+        return numbers
+    return numbers.pin_memory().to(device, non_blocking=True)
 
 
 def _values(h: Hyper) -> list[float]:
