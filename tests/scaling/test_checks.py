@@ -129,6 +129,28 @@ def own(change):
     return build
 
 
+def test_several_optimizers_in_one_are_an_optimizer():
+    class Pair:
+        def __init__(self, *parts):
+            self.parts = parts
+            self.param_groups = [group for part in parts for group in part.param_groups]
+
+        def zero_grad(self):
+            for part in self.parts:
+                part.zero_grad()
+
+        def step(self):
+            for part in self.parts:
+                part.step()
+
+    def build(width):
+        model, whole = own(lambda *_: None)(width)
+        groups = whole.param_groups
+        return model, Pair(torch.optim.AdamW(groups[:3]), torch.optim.AdamW(groups[3:]))
+
+    assert coordinate_check(build, rule="completep", widths=WIDTHS[:3], seeds=2).passed
+
+
 def test_a_right_parametrization_of_ones_own_passes():
     report = coordinate_check(
         own(lambda *_: None), rule=None, widths=WIDTHS, depths=DEPTHS, seeds=2

@@ -209,7 +209,8 @@ def _measure(study: _Study, size: Size, seed: int) -> dict[str, Gains]:
     started = start_gains(trial.model, probe)
     losses = list(train(trial, batches, study.loss, study.steps))
     if not all(map(isfinite, losses)):
-        raise ValueError(f"training diverged at width {size.width}: give a smaller lr")
+        depth = "" if size.depth is None else f", depth {size.depth}"
+        raise ValueError(f"training diverged at width {size.width}{depth}: give a smaller lr")
     moved = move_gains(trial.model, initial, probe)
     kinds: dict[str, list[str]] = defaultdict(list)
     for name in moved:

@@ -104,9 +104,10 @@ def call_build(build: Build, size: Size, lr: float) -> Any:
     if "lr" in taken:
         extra["lr"] = lr
     built = build(size.width, **extra)
-    parts = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
-    if not isinstance(parts[0], nn.Module) or not isinstance(
-        parts[1], torch.optim.Optimizer | None
+    pair = isinstance(built, tuple) and len(built) == 2
+    if not isinstance(built[0] if pair else built, nn.Module) or (
+        pair
+        and not hasattr(built[1], "step")  # several optimizers in one need not be torch's class
     ):
         raise ValueError(
             f"build must return a model or (model, optimizer), not a {type(built).__name__}"
