@@ -2,7 +2,7 @@
 
     python benchmarks/bench_search.py [--trials 10000]
 
-The default (bohb under hyperband) plays a whole study with its journal on disk; every proposer is
+The default (carbs under halving) plays a whole study with its journal on disk; every proposer is
 timed on a study in memory that has as many trials already, after one ask in which it reads them.
 Losses are drawn. Wall time and this process's own CPU time, which a busy machine changes less.
 Writes benchmarks/results/search.json.
@@ -25,7 +25,7 @@ from stepladder.search.study import Study
 RESULTS = Path(__file__).parent / "results" / "search.json"
 SPACE = Space.parse(["lr=log:1e-4..1", "decay=0..0.3", "beta2=0.9..0.999", "name=a,b,c"])
 COSTS = (1.0, 3.0, 9.0, 27.0)
-DEFAULT = ("bohb", "hyperband")
+DEFAULT = ("carbs", "halving")
 ASKS, SLOW = 300, {"gp": 20}  # asks of a proposer that is timed on an old study
 
 

@@ -63,8 +63,8 @@ class Options:
     scales: tuple[float, ...] = (1.0, 1.5, 2.0)
     along: str = "shape"
     runs: float = 16.0
-    proposer: str = "bohb"
-    scheduler: str = "hyperband"
+    proposer: str = "carbs"
+    scheduler: str = "halving"
     at_once: int = 0
     executor: str = "auto"
     ray: str = ""
