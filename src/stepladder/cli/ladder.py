@@ -52,12 +52,14 @@ def open_workplace(
     """A ladder by name (or the newest) with its dataset, read from the cache where it is there."""
     folder = find(root, name)
     plan = folder.plan()
+    find_device(device)  # before the text is read
+    data = plan.target.data
     return Workplace(
         root=root,
         folder=folder,
         plan=plan,
         store=Store(root / RUNS),
-        dataset=read_data(plan.target.data.source, plan.target.data.tokenizer, console),
+        dataset=read_data(data.source, data.tokenizer, console, data.text_field),
         device=device,
         console=console,
         ray=ray,
@@ -103,9 +105,11 @@ def plan_from(options: PlanOptions, console: Console) -> Plan:
     budget = parse_budget(options.budget)
     if not (math.isfinite(options.ratio) and options.ratio >= 0):
         raise ValueError(f"ratio must be 0 or more, not {options.ratio}: Chinchilla's is 20")
+    _require_device(options.device)
+    dataset = read_data(options.data, options.tokenizer, console, options.text_field)
+    dataset.windows(options.context)  # what is wrong with the context is said before measuring
     _say_where_it_measures(options.device, console)
     device, fast = described_device(options.device)
-    dataset = read_data(options.data, options.tokenizer, console, options.text_field)
     plan = make_plan(
         budget,
         dataset,
@@ -118,6 +122,14 @@ def plan_from(options: PlanOptions, console: Console) -> Plan:
     )
     create(options.root, plan)
     return plan
+
+
+def _require_device(name: str) -> None:
+    """ValueError where there is no such device."""
+    if name in HERE:
+        find_device(name)
+    else:
+        device_named(name)
 
 
 def _say_where_it_measures(name: str, console: Console) -> None:

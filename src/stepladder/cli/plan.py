@@ -1,5 +1,6 @@
 """`stepladder plan`: a budget, hardware and data to a target with its rungs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +51,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, plan, print."""
-    options = tyro.cli(Options, args=argv, prog="stepladder plan")
+    options = tyro.cli(Options, args=joined(argv), prog="stepladder plan")
     console = Console(stderr=options.json)
     from stepladder.cli.console import print_json
     from stepladder.cli.ladder import plan_from
@@ -66,6 +67,13 @@ def main(argv: list[str]) -> int:
         console.print(others)
     console.print("next: [bold]stepladder climb[/]")
     return 0
+
+
+def joined(argv: Sequence[str]) -> list[str]:
+    """The arguments with a budget's number and unit in one: people write `8 h`."""
+    if len(argv) < 2 or not argv[0][:1].isdigit() or argv[1].startswith("-"):
+        return list(argv)
+    return [argv[0] + argv[1], *argv[2:]]
 
 
 def _published(options: Options, plan: "Plan", console: Console) -> "Plans":

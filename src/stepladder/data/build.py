@@ -75,7 +75,7 @@ def prepare(
             jobs = _jobs(found, made, text_field, tokenizer)
             results = list(_watched(encode_all(jobs, workers), found.size, progress))
             _write(made, found, tokenizer, json_text, results, validation_fraction)
-    return load(folder, found.name, tokenizer)
+    return load(folder, found.name, tokenizer, text_field)
 
 
 def _given_tokenizer(name: str, bpe: int | None) -> str | None:

@@ -62,13 +62,13 @@ def building(folder: Path) -> Iterator[Path | None]:
                 shutil.rmtree(made, ignore_errors=True)
 
 
-def load(folder: Path, source: str, tokenizer: str) -> Dataset:
+def load(folder: Path, source: str, tokenizer: str, text_field: str) -> Dataset:
     """The dataset cached in `folder`; ValueError where its files are not what was written."""
     try:
         meta = json.loads((folder / META).read_text())
         if meta["format"] != FORMAT:
             raise ValueError(f"format {meta['format']}, not {FORMAT}")
-        dataset = Dataset.open(folder, source, tokenizer)
+        dataset = Dataset.open(folder, source, tokenizer, text_field)
         _check(dataset)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(

@@ -49,9 +49,10 @@ class Dataset:
     duplicates: int
     skipped: int
     fingerprint: str
+    text_field: str = "text"
 
     @classmethod
-    def open(cls, folder: Path, source: str, tokenizer: str) -> Dataset:
+    def open(cls, folder: Path, source: str, tokenizer: str, text_field: str = "text") -> Dataset:
         """The dataset cached in `folder`, unverified (see `cache.load`).
 
         The names are today's: the cache knows contents, which may have moved since.
@@ -60,11 +61,11 @@ class Dataset:
         del meta["format"]
         for name in ("train", "validation_split"):
             meta[name] = Split(**meta[name])
-        return cls(folder=folder, source=source, tokenizer=tokenizer, **meta)
+        return cls(folder=folder, source=source, tokenizer=tokenizer, text_field=text_field, **meta)
 
-    def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Path, str, str]]:
+    def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Path, str, str, str]]:
         """Pickles as its folder: a worker maps the files itself instead of receiving a copy."""
-        return Dataset.open, (self.folder, self.source, self.tokenizer)
+        return Dataset.open, (self.folder, self.source, self.tokenizer, self.text_field)
 
     @property
     def train_tokens(self) -> int:
@@ -145,7 +146,8 @@ class Dataset:
         )
 
     def windows(self, context: int) -> int:
-        """Sequences in one epoch of the train split at this context."""
+        """Sequences in one epoch of the train split at this context; ValueError where none fits."""
+        _require_counts(context=context)
         self._require_context(context, self.train_tokens, "train")
         return window_count(self.train_tokens, context)
 

@@ -50,7 +50,10 @@ def whole(path: Path) -> list[Part]:
 def no_field(text_field: str, found: list[str]) -> str:
     """The error of a field that is not there: what is, and how to choose it."""
     near = did_you_mean(text_field, found)
-    return f"no field {text_field!r}{near}; fields found: {', '.join(found)}; set text_field"
+    return (
+        f"no field {text_field!r}{near}; fields found: {', '.join(found)}; name the "
+        "one with the text (--text-field)"
+    )
 
 
 def extra(module: str, name: str) -> Any:

@@ -32,6 +32,9 @@ BASE = 0  # the cheapest rung, where the rate is tuned
 LEAST_RUNGS = 4
 EPOCHS = 4  # repeating text up to four times is nearly as good as new (Muennighoff 2305.16264)
 LEAST_WIDTH, MOST_WIDTH = 24, 8192
+MEMORY_SHARE = (
+    0.85  # of a device's memory that a step may take: the rest is for what is not counted
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +212,64 @@ def make_plan(
     )
 
 
+class TooLarge(ValueError):  # noqa: N818 (a state, said as one)
+    """A model that does not fit a device."""
+
+
+def fitted(recipe: Recipe, memory: float) -> Recipe:
+    """The recipe with as few micro-batches as fit a memory, in bytes; its batch is rounded to them.
+
+    Raises:
+        TooLarge: not even one sequence at a time fits.
+    """
+    context = recipe.model.context
+    sequences, parts = recipe.batch // context, 1
+    while parts <= sequences:
+        batch = round(sequences / parts) * parts * context
+        decay = recipe.optimizer.weight_decay * batch / recipe.batch  # the same memory of AdamW
+        made = replace(
+            recipe,
+            batch=batch,
+            accumulate=parts,
+            optimizer=replace(recipe.optimizer, weight_decay=decay),
+        )
+        if cost(made).peak_memory <= MEMORY_SHARE * memory:
+            return made
+        parts *= 2
+    need = cost(made).peak_memory
+    raise TooLarge(
+        f"a model of {made.model.width} x {made.model.depth} takes {need / 1e9:.1f} GB for one "
+        f"sequence, and the device has {memory / 1e9:.1f} GB: name a larger one"
+    )
+
+
+def devices_for(recipe: Recipe, memory: float) -> tuple[Recipe, int]:
+    """The recipe as it fits the fewest devices (a power of two) that share it, and their number."""
+    count = 1
+    while True:
+        try:
+            return fitted(recipe, count * memory), count
+        except TooLarge:
+            count *= 2
+
+
+def _memory_notes(rungs: int, target: int, device: Device) -> list[str]:
+    """What does not fit one device, and what to do; `rungs` and `target` are how many they take."""
+    one = f"one {device.name} of {device.memory / 1e9:.0f} GB"
+    notes = []
+    if target > 1:
+        notes += [
+            f"The target does not fit {one}: train it on {target} or more, "
+            f"torchrun --nproc-per-node {target} -m stepladder train."
+        ]
+    if rungs > 1:
+        notes += [
+            f"The largest rung does not fit {one}, and climb gives each run one: name a device "
+            f"with {rungs} times the memory, or a smaller budget."
+        ]
+    return notes
+
+
 def _text_is_the_limit(plan: Plan, dataset: Dataset) -> str:
     spent = plan.budget.said(plan.flops, plan.seconds)
     return (
@@ -288,11 +349,15 @@ def _plan(
 ) -> Plan:
     rate = RATES[len(RATES) // 2]
     first = 1000 * seed
+    share = device.memory / beside.at_once if beside else device.memory
+    shaped = [devices_for(rule.recipe(w, rate, first), share) for w in runs]
     rungs = tuple(
-        Rung(recipe=rule.recipe(w, rate, first), seeds=tuple(range(first, first + n)))
-        for w, n in runs.items()
+        Rung(recipe=recipe, seeds=tuple(range(first, first + n)))
+        for (recipe, _), n in zip(shaped, runs.values(), strict=True)
     )
     target = replace(rule.recipe(target_width, rate, first), evaluations=4)
+    target, devices = devices_for(target, device.memory)
+    memory_notes = _memory_notes(max(count for _, count in shaped), devices, device)
     parts = _parts(rungs, target)
     return Plan(
         created=created,
@@ -312,7 +377,7 @@ def _plan(
         },
         flops={n: sum(_flops(r) * k for r, k in p) for n, p in parts.items()},
         choices=choices(rule, target, dataset),
-        notes=tuple(filter(None, [dataset.epochs_sentence(target.tokens)])),
+        notes=tuple(filter(None, [dataset.epochs_sentence(target.tokens), *memory_notes])),
         floor=text_floor(dataset.bytes_per_token),
         at_once=beside.at_once if beside else 1,
     )

@@ -133,7 +133,10 @@ def rule_for(
         context=context,
         vocab_size=dataset.vocab_size,
         data=Data(
-            source=dataset.source, tokenizer=dataset.tokenizer, fingerprint=dataset.fingerprint
+            source=dataset.source,
+            tokenizer=dataset.tokenizer,
+            text_field=dataset.text_field,
+            fingerprint=dataset.fingerprint,
         ),
         precision=precision,
     )
