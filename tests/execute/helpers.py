@@ -10,7 +10,7 @@ from pathlib import Path
 from stepladder.recipe import Recipe
 from stepladder.train import Silent
 
-WHEN = ("started", "seconds")  # what differs between two runs of a recipe
+WHEN = ("started", "seconds", "paid_seconds")  # what differs between two runs of a recipe
 
 
 class Seen:

@@ -130,10 +130,10 @@ def test_a_run_that_another_process_holds_is_left_to_it(place, recipe):
     assert [r["key"] for r in executor.run(named(free, held))] == [free.key, held.key]
 
 
-def test_many_tiny_runs(place, recipe):
+def test_a_hundred_tiny_runs(place, recipe):
     executor, store, seen = place
     tiny = replace(steps(recipe, 2), evaluations=1, validation=64)
-    recipes = [replace(tiny, seed=100 + i) for i in range(40)]
+    recipes = [replace(tiny, seed=100 + i) for i in range(100)]
     results = executor.run(named(*recipes))
     assert [r["key"] for r in results] == [r.key for r in recipes]
     assert len({r["loss"] for r in results}) == len(recipes)

@@ -11,23 +11,23 @@ import socket
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
 
+from stepladder.closing import Closing
 from stepladder.cost import cost
 from stepladder.data import Dataset
-from stepladder.execute.here import Watch, run_here
+from stepladder.execute.here import AtWork, Result, Watch, take_paid
 from stepladder.execute.serve import Job, Message, portable
 from stepladder.recipe import Recipe
 from stepladder.run_directory import CURVE, Damaged, read_curve
 from stepladder.store import Busy, Store
-from stepladder.train import Watcher, choose_execution, train
+from stepladder.train import choose_execution, train
 
 ATTEMPTS = 3  # of one run, each from the newest checkpoint
 POLL_SECONDS = 0.2  # between two looks at the curves of the runs at work
@@ -35,22 +35,13 @@ CONNECT_SECONDS = 5.0  # Ray itself would try a dead address for a minute
 # The lock of a node that was lost is another node's to wait for: NFS gives it up with the lease.
 LOCK_SECONDS = 120.0
 
-Result = dict[str, Any]
-
 
 @dataclass(kw_only=True)
-class _Run:
-    """A run at work: who watches it, what they were told, and how it was lost so far."""
+class _Run(AtWork):
+    """A run at work, what its watcher was told, and how it was lost so far."""
 
-    label: str
-    recipe: Recipe
-    watcher: Watcher
     told: set[tuple[int, bool]] = field(default_factory=set)
     losses: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return f"run {self.recipe.key} ({self.label})"
 
     def tell(self, store: Store) -> None:
         """Tells the watcher of the rows that its curve has gained."""
@@ -63,7 +54,7 @@ class _Run:
                     self.watcher.step(row["step"])
 
 
-class RayCluster(AbstractContextManager["RayCluster"]):
+class RayCluster(Closing):
     """Trains recipes on the nodes of a Ray cluster, as many at once as it has room for.
 
     Args:
@@ -107,12 +98,9 @@ class RayCluster(AbstractContextManager["RayCluster"]):
             ValueError: as `stepladder.train.train`; a run was lost `ATTEMPTS` times, and is named;
                 the cluster has no such device, or a node does not see the store.
         """
-        paid = [(label, recipe) for label, recipe in asked if self.store.is_paid(recipe.key)]
-        paid_results = run_here(paid, self.store, self.dataset, self.watch, "cpu")
-        results = {result["key"]: result for result in paid_results}
-        fresh = {r.key: (label, r) for label, r in reversed(asked) if r.key not in results}
+        results, fresh = take_paid(asked, self.store, self.dataset, self.watch)
         try:
-            self._train(fresh.values(), results)
+            self._train(fresh, results)
         except BaseException:
             self._stop()
             raise
@@ -122,17 +110,6 @@ class RayCluster(AbstractContextManager["RayCluster"]):
         """Leave the cluster; one that was started here ends."""
         if self._is_mine and self.ray.is_initialized():
             self.ray.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _train(self, asked: Any, results: dict[str, Result]) -> None:
         """Runs what is asked, distinct recipes, into `results`; raises the first failure."""
@@ -186,10 +163,9 @@ class RayCluster(AbstractContextManager["RayCluster"]):
         kind, content = self._answer(reference)
         if kind == "result":
             results[run.recipe.key] = content
-            run.watcher.step(run.recipe.steps)  # its bill is settled, also where it diverged
+            run.settle()
         elif kind == "error":
-            content.add_note(f"in {run.name}")
-            failures.append(content)
+            failures.append(run.noted(content))
         else:
             run.losses.append(content)
             if len(run.losses) < ATTEMPTS:

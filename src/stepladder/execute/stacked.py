@@ -7,20 +7,16 @@ their shape with no other, and models that cannot be stacked, are made one after
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from types import TracebackType
-from typing import Any
 
+from stepladder.closing import Closing
 from stepladder.data import Dataset
-from stepladder.execute.here import Watch, run_here
+from stepladder.execute.here import Named, Result, Watch, run_here
 from stepladder.recipe import Recipe
 from stepladder.store import Store
 from stepladder.train import choose_execution
 from stepladder.train.stacked import Asked, Unstackable, room_for, shape_of, train_stacked
-
-Result = dict[str, Any]
-Named = tuple[str, Recipe]
 
 
 def run_stacked(
@@ -36,7 +32,7 @@ def run_stacked(
         return stacked.run(asked)
 
 
-class Stacked(AbstractContextManager["Stacked"]):
+class Stacked(Closing):
     """Trains recipes of one shape at once, in this process, with all of the device.
 
     Args:
@@ -74,14 +70,6 @@ class Stacked(AbstractContextManager["Stacked"]):
         for group in self._groups(asked):
             self._train(group, results)
         return [results[recipe.key] for _, recipe in asked]
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing: what a stack holds, it gives back when it ends."""
 
     def _groups(self, asked: Sequence[Named]) -> list[list[Named]]:
         """Distinct recipes by what they share; those that are paid for stand alone."""

@@ -12,31 +12,21 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pickle import UnpicklingError, load
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Any, Self
 
+from stepladder.closing import Closing
 from stepladder.cost import cost
 from stepladder.data import Dataset
 from stepladder.data.workers import cpu_count, one_thread
-from stepladder.execute.here import Watch, run_here
+from stepladder.execute.here import AtWork, Result, Watch, run_here, take_paid
 from stepladder.execute.serve import Job, Message, send
 from stepladder.recipe import Recipe
 from stepladder.store import Store
-from stepladder.train import Watcher, find_device
+from stepladder.train import find_device
 
-Result = dict[str, Any]
 ENDED = "ended"  # the one message that the parent writes itself, with the exit status
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    label: str
-    recipe: Recipe
-    watcher: Watcher
 
 
 def run_workers(
@@ -52,7 +42,7 @@ def run_workers(
         return pool.run(asked)
 
 
-class Workers(AbstractContextManager["Workers"]):
+class Workers(Closing):
     """A pool of processes that train; they start when they are first needed.
 
     On CUDA, and on a machine of one CPU, runs are made here, one after another.
@@ -94,11 +84,9 @@ class Workers(AbstractContextManager["Workers"]):
         """
         if not self.parallel:
             return self._here(asked)
-        paid = [(label, recipe) for label, recipe in asked if self.store.is_paid(recipe.key)]
-        results = {result["key"]: result for result in self._here(paid)}
-        fresh = {recipe.key: (label, recipe) for label, recipe in reversed(asked)}
+        results, fresh = take_paid(asked, self.store, self.dataset, self.watch)
         try:
-            self._train([fresh[key] for key in fresh if key not in results], results)
+            self._train(fresh, results)
         except BaseException:
             self.close()
             raise
@@ -117,17 +105,6 @@ class Workers(AbstractContextManager["Workers"]):
             for worker in pool:
                 worker.kill()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _here(self, asked: Sequence[tuple[str, Recipe]]) -> list[Result]:
         return run_here(asked, self.store, self.dataset, self.watch, self.device)
@@ -148,7 +125,7 @@ class Workers(AbstractContextManager["Workers"]):
     def _hand_out(self, waiting: deque[tuple[str, Recipe]]) -> None:
         while waiting and (worker := self._idle()):
             label, recipe = waiting.popleft()
-            run = _Run(label=label, recipe=recipe, watcher=self.watch(label, recipe))
+            run = AtWork(label=label, recipe=recipe, watcher=self.watch(label, recipe))
             worker.start(run, Job(recipe=recipe, store=self.store, dataset=self.dataset))
 
     def _idle(self) -> "_Worker | None":
@@ -181,9 +158,9 @@ class Workers(AbstractContextManager["Workers"]):
             worker.run = None
             if kind == "result":
                 results[run.recipe.key] = content
-                run.watcher.step(run.recipe.steps)  # its bill is settled, also where it diverged
+                run.settle()
             else:
-                failures.append(_lost(run, content) if kind == ENDED else _named(run, content))
+                failures.append(_lost(run, content) if kind == ENDED else run.noted(content))
 
 
 def _work(recipe: Recipe) -> float:
@@ -191,15 +168,10 @@ def _work(recipe: Recipe) -> float:
     return spent.flops_total + spent.flops_evaluation
 
 
-def _named(run: _Run, error: Exception) -> Exception:
-    error.add_note(f"in run {run.recipe.key} ({run.label})")
-    return error
-
-
-def _lost(run: _Run, status: int) -> ValueError:
+def _lost(run: AtWork, status: int) -> ValueError:
     how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return ValueError(
-        f"the process of run {run.recipe.key} ({run.label}) ended ({how}), perhaps for want of "
+        f"the process of {run.name} ended ({how}), perhaps for want of "
         "memory: run again, with fewer workers if so; it goes on from its checkpoint, and what the "
         "others finished is kept"
     )
@@ -209,7 +181,7 @@ class _Worker:
     """One process, one run at a time; what it says goes to a queue."""
 
     def __init__(self, events: SimpleQueue[tuple["_Worker", Message]]) -> None:
-        self.run: _Run | None = None
+        self.run: AtWork | None = None
         self._begun = False  # the run has taken a step
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from stepladder.execute.serve import serve; serve()"],
@@ -221,7 +193,7 @@ class _Worker:
         self._listener = threading.Thread(target=self._listen, args=(events,), daemon=True)
         self._listener.start()
 
-    def start(self, run: _Run, job: Job) -> None:
+    def start(self, run: AtWork, job: Job) -> None:
         """Hands a run over."""
         self.run, self._begun = run, False
         assert self._process.stdin is not None
