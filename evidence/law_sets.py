@@ -78,6 +78,31 @@ def step_law_envelope() -> Columns:
     return {"params": n, "tokens": d, "loss": np.array(loss)}
 
 
+def routed() -> Columns:
+    """Dense and routed models at one number of tokens, all routers together."""
+    table = read("scalebench/moe_scaling_law_train.csv")
+    names = {"params": "dense_parameter_count", "experts": "num_experts", "loss": "loss_validation"}
+    return {name: table[column] for name, column in names.items()}
+
+
+def parallel() -> Iterator[Set]:
+    """Parallel streams, a table for each corpus."""
+    table = read("scalebench/parallel_scaling_law_train.csv")
+    for group in dict.fromkeys(table["group"].tolist()):
+        mask = table["group"] == group
+        names = {"params": "num_params", "streams": "parallel_size", "loss": "loss"}
+        columns = {name: table[column][mask] for name, column in names.items()}
+        yield Set(f"parallel streams, {group}", columns, ("parallel-streams",))
+
+
+def vocabulary() -> Columns:
+    """Vocabularies of many sizes; the loss is less that of a unigram model, and negative."""
+    table = read("scalebench/vocab_scaling_law_train.csv")
+    names = {"params": "non_vocab_parameters", "characters": "num_characters",
+             "vocab": "vocab_size", "loss_unigram": "unigram_normalized_loss"}  # fmt: skip
+    return {name: table[column] for name, column in names.items()}
+
+
 def olmo() -> tuple[Columns, Columns]:
     """OLMo's ladder at the end of each run, and its two targets: mean loss on eleven sets."""
     folder = ROOT / "olmo-ladder"
@@ -116,4 +141,7 @@ def every() -> Iterator[Set]:
     yield Set("farseer", farseer(), ("farseer", "chinchilla"))
     yield Set("step law envelope", step_law_envelope(), ("chinchilla",))
     yield Set("olmo ladder", olmo()[0], ("chinchilla",))
+    yield Set("routed", routed(), ("routed",))
+    yield from parallel()
+    yield Set("vocabulary", vocabulary(), ("vocabulary-size",))
     yield Set("data-constrained", data_constrained(), ("data-constrained",))

@@ -46,7 +46,7 @@ def _row(
         made: Backtest = backtest(law, columns, held=held, starts=60, most=12, rivals=rivals)
     except ValueError as error:
         return {"set": name, "law": told, "held_part": held, "refused": str(error)}
-    width = np.mean([(o.high - o.low) / (2 * o.forecast) for o in made.outcomes])
+    width = np.mean([(o.high - o.low) / abs(2 * o.forecast) for o in made.outcomes])
     return {
         "set": name, "law": told, "as_forecast": mixed,
         "held_part": held, "fitted": made.trained, "held": made.held,
