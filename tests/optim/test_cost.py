@@ -24,8 +24,8 @@ ELEMENTWISE = {
             "sign",
             "sign_",
             "neg",
-            "atan2",
-            "atan2_",
+            "atan",
+            "atan_",
             "reciprocal",
             "reciprocal_",
             "clamp_min",
@@ -39,7 +39,7 @@ ELEMENTWISE = {
         1,
     ),
     **dict.fromkeys(["add", "add_"], 1),
-    **dict.fromkeys(["addcmul_"], 2),
+    **dict.fromkeys(["addcmul_", "addcdiv_"], 2),
     **dict.fromkeys(["lerp", "lerp_"], 3),
 }
 REDUCTIONS = {"sum": 1, "linalg_vector_norm": 2, "dot": 2}

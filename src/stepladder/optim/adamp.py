@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stepladder.card import Card
 from stepladder.optim.adamw import adam_direction
+from stepladder.optim.pieces import rows
 from stepladder.optim.rule import Hyper, Rule, State, register_rule
 
 CARD = Card(
@@ -19,7 +20,7 @@ CARD = Card(
     "over 13 benchmarks",
     scaling="adamw",
     state_bytes=8,
-    flops=43,
+    flops=28,
     note="Rows are tried as scale-invariant units first, then the whole tensor, as in the authors' "
     "code. Vectors take Adam's step.",
 )
@@ -39,22 +40,47 @@ class AdamP(Rule):
         return {"m": p.new_zeros(p.shape), "v": p.new_zeros(p.shape)}
 
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
-        u = adam_direction(g, state, h)
-        decay = h.weight_decay
-        if p.ndim > 1:
-            rows, whole = p.reshape(p.shape[0], -1), p.reshape(1, -1)
-            by_row, by_whole = (self._invariant(w, g.reshape(w.shape)) for w in (rows, whole))
-            tangents = [_tangent(w, u.reshape(w.shape), h.eps).view(p.shape) for w in (rows, whole)]
-            u = torch.where(by_row, tangents[0], torch.where(by_whole, tangents[1], u))
-            decay = decay * torch.where(by_row | by_whole, self.decay_ratio, p.new_ones(()))
-        p.mul_(1 - h.lr * decay).sub_(u * h.lr)
+        m, v = state["m"], state["v"]
+        if p.ndim < 2:
+            p.mul_(h.shrink).sub_(adam_direction(g, state, h) * h.lr)
+            return
+        measured = [_measured(part, h) for part in rows(p, g, m, v)]
+        radial, keep = self._radial(torch.cat(measured), p[0].numel(), h)
+        radial = radial.view(-1, *(1,) * (p.ndim - 1))
+        for w, m_part, v_part, r in rows(p, m, v, radial):
+            # The step is u - r w: what lies along w only changes the factor of w.
+            w.mul_(keep + r * h.lr).sub_(_direction(m_part, v_part, h) * h.lr)
 
-    def _invariant(self, w: Tensor, g: Tensor) -> Tensor:
+    def _radial(self, sums_R4: Tensor, columns: int, h: Hyper) -> tuple[Tensor, Tensor]:
+        """What of each row is taken out of its step, [rows]; and the decay's factor."""
+        whole_14 = sums_R4.sum(dim=0, keepdim=True)
+        by_row = self._invariant(sums_R4, columns)
+        by_whole = self._invariant(whole_14, columns * len(sums_R4))
+        along = torch.where(by_whole, _along(whole_14, h.eps), 0.0)
+        radial_R = torch.where(by_row, _along(sums_R4, h.eps), along)
+        slower = torch.where(by_row | by_whole, self.decay_ratio, sums_R4.new_ones(()))
+        return radial_R, 1 - h.lr * h.weight_decay * slower
+
+    def _invariant(self, sums_R4: Tensor, size: int) -> Tensor:
         """Whether the gradient of every row is orthogonal to it up to chance (a 0-d bool)."""
-        chance = self.delta / math.sqrt(w.shape[1])
-        return ((w * g).sum(1).abs() <= chance * w.norm(dim=1) * g.norm(dim=1)).all()
+        wg, ww, gg, _ = sums_R4.unbind(1)
+        return (wg.abs() <= self.delta / math.sqrt(size) * ww.sqrt() * gg.sqrt()).all()
 
 
-def _tangent(w: Tensor, u: Tensor, eps: float) -> Tensor:
-    unit = w / (w.norm(dim=1, keepdim=True) + eps)
-    return u - unit * (unit * u).sum(dim=1, keepdim=True)
+def _measured(part: tuple[Tensor, ...], h: Hyper) -> Tensor:
+    """After the moments have taken the gradient: w g, w w, g g and w u of each row, summed."""
+    p, g, m, v = part
+    u = adam_direction(g, {"m": m, "v": v}, h)
+    pairs = (p, g), (p, p), (g, g), (p, u)
+    return torch.stack([(a * b).flatten(1).sum(1) for a, b in pairs], dim=1)
+
+
+def _direction(m: Tensor, v: Tensor, h: Hyper) -> Tensor:
+    """Adam's step of unit rate from moments that have taken the gradient."""
+    return (m * h.unbias1).div_(v.sqrt().mul_(h.unbias2).add_(h.eps))
+
+
+def _along(sums_R4: Tensor, eps: float) -> Tensor:
+    """<w, u> / (|w| + eps)^2 of each row: the step's component along w, over w."""
+    _, ww, _, wu = sums_R4.unbind(1)
+    return wu / (ww.sqrt() + eps) ** 2

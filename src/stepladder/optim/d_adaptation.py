@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -95,25 +96,30 @@ class DAdaptSGD(_DAdapt):
         return {"s": p.new_zeros(p.shape), "x0": p.detach().clone()}
 
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
-        head = self.param_groups[0]
-        grads = [e.g + e.p * e.group["weight_decay"] for e in entries]
-        pairs = list(zip(entries, grads, strict=True))
+        head, scales = self.param_groups[0], [e.scale for e in entries]
         if "g0" not in head:
-            head["g0"] = math.sqrt(total([e.scale * dot(e.g, e.g) for e in entries]))
+            head["g0"] = math.sqrt(total([dot(e.g, e.g) for e in entries], scales))
         if head["g0"] == 0:
             del head["g0"]
             return
         rate = head["d"] * lr / head["g0"]
-        head["numerator"] += rate * total([e.scale * dot(g, e.state["s"]) for e, g in pairs])
-        for e, g in pairs:
-            e.state["s"].add_(g, alpha=rate)
-        squared = total([e.scale * dot(e.state["s"], e.state["s"]) for e in entries])
+        gained, squares = zip(*(self._follow(e, rate) for e in entries), strict=True)
+        head["numerator"] += rate * total(gained, scales)
+        squared = total(squares, scales)
         if squared == 0:
             return
         self._raise_estimate(2 * head["numerator"] / math.sqrt(squared))
         for e in entries:
             z = e.state["x0"].sub(e.state["s"], alpha=e.scale)
             e.p.lerp_(z, 1 - e.group["momentum"])
+
+    def _follow(self, e: Entry, rate: float) -> tuple[Tensor, Tensor]:
+        """Take the gradient into s; <g, s> before, and ||s||^2 after."""
+        decay, s = e.group["weight_decay"], e.state["s"]
+        g = e.g + e.p * decay if decay else e.g
+        gained = dot(g, s)
+        s.add_(g, alpha=rate)
+        return gained, dot(s, s)
 
 
 class DAdaptAdam(_DAdapt):
@@ -123,23 +129,27 @@ class DAdaptAdam(_DAdapt):
         return {key: p.new_zeros(p.shape) for key in ("m", "v", "s")}
 
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
-        head = self.param_groups[0]
+        head, scales = self.param_groups[0], [e.scale for e in entries]
         rate, root = head["d"] * lr, math.sqrt(head["betas"][1])
-        gained = rate * total([e.scale * dot(e.g, e.state["s"] / _root(e)) for e in entries])
-        for e in entries:
-            beta1, beta2 = e.group["betas"]
-            e.state["m"].mul_(beta1).add_(e.g, alpha=e.scale * rate * (1 - beta1))
-            e.state["v"].lerp_(e.g * e.g, 1 - beta2)
-            e.state["s"].mul_(root).add_(e.g, alpha=rate * (1 - root))
-        length = total([e.scale * e.state["s"].abs().sum() for e in entries])
-        head["numerator"] = root * head["numerator"] + (1 - root) * gained
+        gained, lengths = zip(*(self._follow(e, rate, root) for e in entries), strict=True)
+        length = total(lengths, scales)
+        head["numerator"] = root * head["numerator"] + (1 - root) * rate * total(gained, scales)
         if length == 0:
             return
         if lr > 0:
             self._raise_estimate(head["numerator"] / ((1 - root) * length))
         for e in entries:
             e.p.mul_(1 - e.group["weight_decay"] * e.scale * rate)
-            e.p.sub_(e.state["m"] / _root(e))
+            e.p.addcdiv_(e.state["m"], _root(e), value=-1)
+
+    def _follow(self, e: Entry, rate: float, root: float) -> tuple[Tensor, Tensor]:
+        """Take the gradient into m, v and s; <g, s / sqrt(v)> before, and ||s||_1 after."""
+        (beta1, beta2), s = e.group["betas"], e.state["s"]
+        gained = dot(e.g, s / _root(e))
+        e.state["m"].mul_(beta1).add_(e.g, alpha=e.scale * rate * (1 - beta1))
+        e.state["v"].lerp_(e.g * e.g, 1 - beta2)
+        s.mul_(root).add_(e.g, alpha=rate * (1 - root))
+        return gained, torch.linalg.vector_norm(s, 1)
 
 
 def _root(e: Entry) -> Tensor:

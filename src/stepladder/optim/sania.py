@@ -21,7 +21,7 @@ CARD = Card(
     claim="no step size to tune, and invariance to badly scaled features, for convex and "
     "non-convex classification",
     state_bytes=4,
-    flops=12,
+    flops=15,
     note="lr multiplies the Polyak step (1 is the paper's method). Needs the loss, through the "
     "closure; its lower bound is taken as 0. The Hutchinson and full-Hessian preconditioners need "
     "second derivatives and are not here. eps = 0.1 bounds the preconditioner from below, as in "
@@ -67,26 +67,31 @@ class Sania(WholeModelOptimizer):
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
         assert loss is not None
         self.param_groups[0]["k"] += 1
-        directions = [self._direction(e) for e in entries]
-        squared = total([dot(u, e.g) for u, e in zip(directions, entries, strict=True)])
+        squared = total([self._follow(e) for e in entries])
         length = polyak(loss, squared)
-        for u, e in zip(directions, entries, strict=True):
+        for e in entries:
             rate = e.group["lr"] * length
-            e.p.mul_(1 - rate * e.group["weight_decay"]).sub_(u, alpha=rate)
+            e.p.mul_(1 - rate * e.group["weight_decay"]).sub_(self._direction(e), alpha=rate)
+
+    def _follow(self, e: Entry) -> Tensor:
+        """Take the gradient into the preconditioner; its squared length in that metric."""
+        kind, v = e.group["preconditioner"], e.state["v"]
+        if kind.startswith("adam"):
+            v.lerp_(e.g * e.g, 1 - e.group["betas"][1])
+        elif kind != "identity":
+            v.addcmul_(e.g, e.g)
+        return dot(self._direction(e), e.g)
 
     def _direction(self, e: Entry) -> Tensor:
-        """B^-1 g: with v itself for the -sqr kinds (their point), with its root for the others."""
+        """B^-1 g: with v itself for the -sqr kinds (their point), with its root for the others.
+        Made twice a step: that is cheaper than to keep it."""
         kind, v = e.group["preconditioner"], e.state["v"]
         if kind == "identity":
             return e.g
-        beta2 = e.group["betas"][1]
         if kind.startswith("adam"):
-            v.lerp_(e.g * e.g, 1 - beta2)
-            v = v / (1 - beta2 ** self.param_groups[0]["k"])
-        else:
-            v.addcmul_(e.g, e.g)
+            v = v / (1 - e.group["betas"][1] ** self.param_groups[0]["k"])
         scale = v.clamp_min(e.group["eps"])
-        return e.g / (scale if kind.endswith("-sqr") else scale.sqrt())
+        return e.g / (scale if kind.endswith("-sqr") else scale.sqrt_())
 
 
 def polyak(loss: float, squared: float) -> float:

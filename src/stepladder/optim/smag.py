@@ -57,12 +57,15 @@ class Smag(WholeModelOptimizer):
 
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
         assert loss is not None
-        for e in entries:
-            e.state["d"].mul_(e.group["momentum"]).add_(e.g)
-        squared = total([dot(e.state["d"], e.state["d"]) for e in entries])
+        squared = total([self._follow(e) for e in entries])
         for e in entries:
             tau = self._step_size(e.group, loss, squared)
             e.p.mul_(1 - tau * e.group["weight_decay"]).sub_(e.state["d"], alpha=tau)
+
+    def _follow(self, e: Entry) -> Tensor:
+        """Take the gradient into the momentum; its squared length."""
+        d = e.state["d"].mul_(e.group["momentum"]).add_(e.g)
+        return dot(d, d)
 
     def _step_size(self, group: dict[str, Any], loss: float, squared: float) -> float:
         if squared == 0:

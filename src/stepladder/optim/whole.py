@@ -1,6 +1,6 @@
 """Optimizers whose step size is one number for the whole model, measured as training goes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,12 +8,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from stepladder.optim.guard import NAME_KEY, Groups
+from stepladder.optim.pieces import pieces
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 
 class Entry(NamedTuple):
-    """One parameter that has a gradient. `scale` is its group's rate over the largest rate."""
+    """A parameter that has a gradient, or a piece of it. `scale` is its group's rate over the
+    largest rate."""
 
     p: Tensor
     g: Tensor
@@ -24,6 +26,8 @@ class Entry(NamedTuple):
 
 class WholeModelOptimizer(Optimizer):
     """Base: collects entries, calls the closure, keeps counters in the first group.
+
+    Large parameters come in pieces, so `update` may only work entry by entry and with sums.
 
     Sums over the whole model lose too much in bfloat16, so low-precision parameters are refused.
 
@@ -63,10 +67,11 @@ class WholeModelOptimizer(Optimizer):
             )
         top = max(group["lr"] for group in self.param_groups)
         entries = [
-            Entry(p, p.grad, self._state(p), group, group["lr"] / top if top else 0.0)
+            entry
             for group in self.param_groups
             for p in group["params"]
             if p.grad is not None
+            for entry in _in_pieces(p, p.grad, self._state(p), group, top)
         ]
         if entries:
             self.update(entries, top, None if loss is None else float(loss))
@@ -87,11 +92,20 @@ class WholeModelOptimizer(Optimizer):
         return state
 
 
-def total(terms: Sequence[Tensor]) -> float:
-    """The sum of 0-d tensors in float64, fetched once."""
-    return float(torch.stack([t.double() for t in terms]).sum())
+def total(terms: Sequence[Tensor], weights: Sequence[float] | None = None) -> float:
+    """The sum of 0-d tensors, weighted where weights are given, in float64; fetched once."""
+    wide = torch.stack(list(terms)).double()
+    return float(wide.sum() if weights is None else wide.cpu() @ wide.new_tensor(weights).cpu())
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of two tensors of one shape."""
     return torch.dot(a.reshape(-1), b.reshape(-1))
+
+
+def _in_pieces(
+    p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any], top: float
+) -> Iterator[Entry]:
+    scale = group["lr"] / top if top else 0.0
+    for p_part, g_part, *rest in pieces(p, g, *state.values()):
+        yield Entry(p_part, g_part, dict(zip(state, rest, strict=True)), group, scale)
