@@ -1,6 +1,6 @@
 """Measure which convention of weight decay means the same at every width, under muP.
 
-    .venv/bin/python evidence/make_decay.py   # four minutes of a core
+    .venv/bin/python evidence/make_decay.py   # two minutes of a core
 
 At one rate, a decay of 0.3 costs a short run some loss over a decay of 0. A convention that carries
 over costs a wide model as much as a narrow one. Writes evidence/transfer/decay.json and decay.svg.

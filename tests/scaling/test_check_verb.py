@@ -38,6 +38,8 @@ def test_a_rule_that_holds_exits_with_0(build, capsys, tmp_path):
     assert main(["check", build, *options]) == 0
     out = capsys.readouterr().out
     assert "coordinate check of completep: passed" in out
+    assert "start and move alike over width 16 to 64 and depth 2 to 8" in out
+    assert "the first steps only" in out
     assert "blocks.*.mlp.down.weight" in out
     assert (tmp_path / "f.svg").exists()
 

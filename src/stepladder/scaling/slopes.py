@@ -10,8 +10,8 @@ import numpy as np
 Finding = Literal["ok", "unclear", "fails"]
 
 # How far a slope may be off. Starts are right or wrong by the square root of the size, and free of
-# bias. Moves are right or wrong by the size itself, and fall by up to about 0.3 at widths below 100
-# in models that are right, because updates line up a little less there.
+# bias. Moves are right or wrong by the size itself, and fall by up to 0.2 in models that are right
+# (0.45 over evenly random data), because updates line up less at widths below the number of tokens.
 TOLERANCE = {"start": 0.25, "move": 0.35}
 
 
