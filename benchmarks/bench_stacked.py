@@ -7,10 +7,12 @@ the runs of this process look worse wherever the machine is shared.
 
 For each width of a small ladder (target width 144, base 40, on the standard library's sources), as
 many short runs as `--trials`, trained by `run_here` with all threads, by a warm pool of `Workers`
-(a process a core, a thread each) and by `Stacked` with different room, in turn, so that what
-disturbs one disturbs the others. A ratio is the median over rounds of the seconds of `run_here`
-over those of the other: above 1 the other is faster. Everything a run does is timed, its model's
-initial values, its evaluation and its last checkpoint included; starting the pool is not.
+(a process a core, a thread each), by Ray Tune with a trial a process (where it is installed: pip
+install 'stepladder[bench]') and by `Stacked` with different room, in turn, so that what disturbs
+one disturbs the others. A ratio is the median over rounds of the seconds of `run_here` over those
+of the other: above 1 the other is faster. Everything a run does is timed, its model's initial
+values, its evaluation and its last checkpoint included; starting the pool, or Ray, is not. Ray Tune
+starts its actors anew with every sweep, and keeps them for all trials of it (`reuse_actors`).
 
 Writes benchmarks/results/stacked.json.
 """
@@ -109,7 +111,48 @@ def ways_to_run(
     }
     if pool.parallel:
         ways["workers"] = pool.run
+        tuned = ray_tune(folder, dataset)
+        ways |= {"ray tune": tuned} if tuned else {}
     return ways | {f"stacked, {room} at a time": stacked(room) for room in options.room}
+
+
+def ray_tune(folder: Path, dataset: Dataset) -> Way | None:
+    """One trial a process and a core, or None where Ray Tune is not installed."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    try:
+        import ray
+        from ray import tune
+    except ImportError:
+        return None
+    ray.init(num_cpus=cpu_count(), include_dashboard=False, log_to_driver=False)
+    store = Store(folder / "tune")
+
+    class One(tune.Trainable):  # type: ignore[misc]
+        """A trial is one run, made in one `step`."""
+
+        def setup(self, config: dict[str, Any]) -> None:
+            torch.set_num_threads(1)
+            self.text = config["recipe"]
+
+        def reset_config(self, config: dict[str, Any]) -> bool:
+            self.text = config["recipe"]
+            return True
+
+        def step(self) -> dict[str, Any]:
+            (made,) = run_here([("", Recipe.from_toml(self.text))], store, dataset, silent, "cpu")
+            return {"loss": made["loss"], "done": True}
+
+    def way(asked: Asked) -> object:
+        space = {"recipe": tune.grid_search([recipe.to_toml() for _, recipe in asked])}
+        return tune.Tuner(
+            tune.with_resources(One, {"cpu": 1}),
+            param_space=space,
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(storage_path=str(folder / "ray"), verbose=0),
+        ).fit()
+
+    return way
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -138,6 +181,8 @@ def main() -> None:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(options, Path(folder))
+    if not any("ray tune" in row["ways"] for row in measured.values()):
+        print("Ray Tune was left out: pip install 'stepladder[bench]'")
     where = {
         "machine": platform.machine(),
         "cpus": cpu_count(),

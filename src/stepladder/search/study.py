@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import optuna
@@ -27,6 +26,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from stepladder.closing import Closing
 from stepladder.durable import locked
 from stepladder.search.book import Book, Step
 from stepladder.search.journal import Journal, Ledger
@@ -72,7 +72,7 @@ class Best:
     values: Values
 
 
-class Study:
+class Study(Closing):
     """See the top of the module; made by `Study.open`."""
 
     def __init__(
@@ -141,17 +141,6 @@ class Study:
             study = cls(inner, space, costs, promoted, scheduler)
             study._closing = closing.pop_all()
         return study
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let another process open the journal."""

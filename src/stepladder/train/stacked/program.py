@@ -9,14 +9,13 @@ the update with one thread: they wait for each other once a step and not in ever
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from stepladder.closing import Closing
 from stepladder.train.execution import Execution
 from stepladder.train.stacked.rows import Rows
 from stepladder.train.stacked.updates import Member, choose_updates
@@ -26,7 +25,7 @@ R = TypeVar("R")
 CLIP_EPS = 1e-6  # as in torch's clip_grad_norm_
 
 
-class Threads(AbstractContextManager["Threads"]):
+class Threads(Closing):
     """Threads that each run their operations alone; none but this one where a device has its own
     ways (CUDA, a compiled program), or where torch was given one thread."""
 
@@ -34,19 +33,15 @@ class Threads(AbstractContextManager["Threads"]):
         plain = execution.device.type == "cpu" and not execution.compiled
         self.count = torch.get_num_threads() if plain else 1
 
-    def __enter__(self) -> "Threads":
+    def __enter__(self) -> Self:
         self._before = torch.get_num_threads()
         if self.count > 1:
             torch.set_num_threads(1)
             self._pool = ThreadPoolExecutor(self.count, initializer=_alone)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End them; this thread has torch's own again."""
         if self.count > 1:
             self._pool.shutdown()
             torch.set_num_threads(self._before)
