@@ -375,6 +375,22 @@ def test_a_branch_point_that_goes_while_it_is_read(
     assert "does not go on from run" in said(store, longer)
 
 
+def test_a_branch_point_of_another_stepladder_is_not_used(short, longer, store, dataset):
+    """Whole to the byte, but it says what this version does not know."""
+    train(short, store, dataset, execution=HERE)
+    folder = branch_folder(store.folder(short.key), 30)
+    shutil.copytree(folder, store.root / "copy")
+    progress = json.loads((folder / "progress.json").read_text()) | {"mood": "good"}
+    (store.root / "copy" / "progress.json").write_text(json.dumps(progress))
+    (store.root / "copy" / "manifest.json").unlink()
+    shutil.rmtree(folder)
+    with store.claim(short.key, short.to_toml()) as run:
+        run.save_branch(30, lambda at: shutil.copytree(store.root / "copy", at, dirs_exist_ok=True))
+    assert [branch.run for branch in branches_for(longer, store.root)] == [short.key]
+    assert train(longer, store, dataset, execution=HERE)["trunk"] is None
+    assert "does not go on from run" in said(store, longer)
+
+
 def test_a_full_disk_costs_the_branch_point_and_not_the_run(
     short, longer, store, dataset, from_scratch, monkeypatch
 ):

@@ -64,7 +64,7 @@ class Silent:
         """Nothing."""
 
 
-class _Unfit(Exception):  # noqa: N818 (a state, said as one)
+class _Unfit(ValueError):  # noqa: N818 (a state, said as one)
     """A branch point that this run cannot start from."""
 
 
@@ -190,7 +190,7 @@ class Sitting:
         for branch in self._branches():
             try:
                 return self._continued(branch)
-            except (OSError, _Unfit) as reason:
+            except (OSError, ValueError, TypeError) as reason:  # gone, or of another Stepladder
                 self.run.log(f"does not go on from run {branch.run}: {reason}")
                 self.model, self.plan, self.optimizer = self._built()
         return self._fresh(self.execution.compiled)
@@ -219,6 +219,7 @@ class Sitting:
                 self.write_row()
             if self.evaluation_is_due:
                 self._add(measured[self.progress.step])
+                self._judge(measured[self.progress.step]["validation_loss"])
             if self.progress.diverged:
                 raise _Unfit(f"this run would have ended at step {self.progress.step}")
         if self.progress.step >= self.trunk:
