@@ -134,3 +134,13 @@ def test_a_window_that_holds_all_changes_nothing_and_a_small_one_is_enough():
     bounded, value = best(Windowed(TPESampler(seed=1), space, most=20, best=5))
     assert bounded != bare
     assert value < 1e-3
+
+
+@pytest.mark.parametrize("proposer", ["bohb", "carbs", "cqr", "dehb", "mobster", "tpe"])
+def test_long_studies_that_began_with_failure(proposer):
+    """Models that are refitted seldom have nothing to learn from at first."""
+    with Study.open(SPACE, COSTS, proposer=proposer, scheduler="full") as study:
+        for trial in range(100):
+            job = study.ask()
+            study.tell(job, math.inf if trial < 90 else loss(job.values, job.level))
+        assert study.best() is not None

@@ -38,13 +38,13 @@ class Cqr(PointSampler):
     _fitted: tuple[int, Forest] | None = None
 
     def propose(self, seen: Seen, level: int, cube: Cube, rng: np.random.Generator) -> Array | None:
-        if seen.finite.sum() < FIRST:
+        learned = seen.only(seen.first(milestone(len(seen))))
+        if learned.finite.sum() < FIRST:
             return None
-        due = milestone(len(seen))
-        if self._fitted is None or self._fitted[0] != due:
+        if self._fitted is None or self._fitted[0] != len(learned):
             # Of the seed and what was seen, not of who asks: a reopened study fits the same.
-            numbers = np.random.default_rng([self.seed, due])
-            self._fitted = due, fitted(seen.only(seen.first(due)), numbers)
+            numbers = np.random.default_rng([self.seed, len(learned)])
+            self._fitted = len(learned), fitted(learned, numbers)
         points = cube.unseen(rng.random((CANDIDATES, len(cube))), seen, level)
         which = rng.integers(len(QUANTILES), size=len(points))
         return np.asarray(points[int(np.argmin(self._fitted[1].predict_each(points, which)))])

@@ -36,10 +36,11 @@ class Mobster(PointSampler):
     _known: tuple[int, Array, float] | None = None
 
     def propose(self, seen: Seen, level: int, cube: Cube, rng: np.random.Generator) -> Array | None:
-        if seen.finite.sum() < FIRST:
+        learned = seen.only(seen.first(milestone(len(seen))))
+        if learned.finite.sum() < FIRST:
             return None
         at = level_to_improve(seen)
-        model = self._model(seen)
+        model = self._model(seen, learned)
         here = np.flatnonzero(seen.finite & (seen.level == at))
         best = seen.x[here[int(np.argmin(seen.loss[here]))]]
         points = cube.unseen(candidates(best, rng), seen, level)
@@ -49,11 +50,11 @@ class Mobster(PointSampler):
         gain = deviation * (norm.pdf(z) + z * norm.cdf(z))
         return np.asarray(points[int(np.argmax(gain))])
 
-    def _model(self, seen: Seen) -> Process:
-        due = milestone(len(seen))
-        if self._known is None or self._known[0] != due:
-            found = fit(*self._data(seen.only(seen.first(due))))
-            self._known = due, found.lengths, found.noise
+    def _model(self, seen: Seen, learned: Seen) -> Process:
+        """Of what was seen, with lengths and noise of what they are learned from."""
+        if self._known is None or self._known[0] != len(learned):
+            found = fit(*self._data(learned))
+            self._known = len(learned), found.lengths, found.noise
         model = fit(*self._data(seen), self._known[1], self._known[2])
         return model.with_pending(self._joint(seen.pending, seen.pending_level))
 
