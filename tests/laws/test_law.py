@@ -118,3 +118,25 @@ def test_spread_fills_the_search_box_evenly():
     assert at.shape == (400, 2)
     cells = np.histogram2d(at[:, 0], at[:, 1], bins=4, range=[[0, 2], np.log([0.1, 10])])[0]
     assert cells.min() >= 20  # 25 each if perfectly even
+
+
+def _with_slopes():
+    return [name for name in names() if get(name).slopes is not None]
+
+
+@pytest.mark.parametrize("name", _with_slopes())
+def test_analytic_slopes_are_the_complex_steps(name):
+    """At random values inside the searched ranges and random inputs."""
+    law, rng = get(name), np.random.default_rng(7)
+    x = {i.name: np.exp(rng.uniform(np.log(max(i.low, 1e-3)), np.log(min(i.high, 1e3) + 2), 6))
+         for i in law.inputs}  # fmt: skip
+    ends = [p.search or (p.low, p.high) for p in law.parameters]
+    p = {q.name: rng.uniform(*e, (3, 1)) for q, e in zip(law.parameters, ends, strict=True)}
+    columns = [np.atleast_2d(np.asarray(c, dtype=float)) for c in law.columns(p, x)]
+    told = law.slopes(p, x, columns)
+    assert set(told) == set(p)
+    for q, slopes in told.items():
+        moved = law.columns({**p, q: p[q] + 1e-30j}, x)
+        for column, slope in zip(moved, slopes, strict=True):
+            exact = np.broadcast_to(np.imag(column) / 1e-30, (3, 6))
+            np.testing.assert_allclose(np.broadcast_to(slope, (3, 6)), exact, rtol=1e-9, atol=1e-12)

@@ -1,6 +1,6 @@
 """Loss over rate and batch: a bowl in their logarithms around optima that move with scale."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,18 +16,49 @@ def _log(x: Values, name: str) -> Array:
     return np.asarray(np.log(x[name] / TYPICAL[name]))
 
 
-def _columns(p: Values, x: Values) -> Sequence[ArrayLike]:
-    size, data = _log(x, "params"), _log(x, "tokens")
-    batch, rate = _log(x, "batch"), _log(x, "lr")
+def _misses(p: Values, x: Values) -> tuple[Array, Array]:
+    """How far rate and batch lie from their optima, in logarithms."""
+    size, data, batch = _log(x, "params"), _log(x, "tokens"), _log(x, "batch")
     best_rate = p["lr_0"] + p["lr_N"] * size + p["lr_D"] * data + p["lr_B"] * batch
     best_batch = p["B_0"] + p["B_N"] * size + p["B_D"] * data
+    return _log(x, "lr") - best_rate, batch - best_batch
+
+
+def _costs(p: Values, x: Values) -> tuple[Array, Array]:
+    """What a miss of one costs, relative to the typical size and horizon."""
+    return (
+        power(x["params"] / TYPICAL["params"], p["width_N"]),
+        power(x["tokens"] / TYPICAL["tokens"], -p["width_D"]),
+    )
+
+
+def _columns(p: Values, x: Values) -> Sequence[ArrayLike]:
+    (rate, batch), (of_rate, of_batch) = _misses(p, x), _costs(p, x)
     return (
         1.0,
         power(x["params"], -p["alpha"]),
         power(x["tokens"], -p["beta"]),
-        (rate - best_rate) ** 2 * power(x["params"] / TYPICAL["params"], p["width_N"]),
-        (batch - best_batch) ** 2 * power(x["tokens"] / TYPICAL["tokens"], -p["width_D"]),
+        rate**2 * of_rate,
+        batch**2 * of_batch,
     )
+
+
+def _slopes(p: Values, x: Values, columns: Sequence[Array]) -> Mapping[str, Sequence[ArrayLike]]:
+    (rate, batch), (of_rate, of_batch) = _misses(p, x), _costs(p, x)
+    size, data = _log(x, "params"), _log(x, "tokens")
+    by_rate, by_batch = -2.0 * rate * of_rate, -2.0 * batch * of_batch
+    ones = np.ones_like(size)
+    moves = {"lr_0": ones, "lr_N": size, "lr_D": data, "lr_B": _log(x, "batch")}
+    return {
+        "alpha": (0.0, -np.log(x["params"]) * columns[1], 0.0, 0.0, 0.0),
+        "beta": (0.0, 0.0, -np.log(x["tokens"]) * columns[2], 0.0, 0.0),
+        **{name: (0.0, 0.0, 0.0, by_rate * move, 0.0) for name, move in moves.items()},
+        "B_0": (0.0, 0.0, 0.0, 0.0, by_batch),
+        "B_N": (0.0, 0.0, 0.0, 0.0, by_batch * size),
+        "B_D": (0.0, 0.0, 0.0, 0.0, by_batch * data),
+        "width_N": (0.0, 0.0, 0.0, size * columns[3], 0.0),
+        "width_D": (0.0, 0.0, 0.0, 0.0, -data * columns[4]),
+    }
 
 
 def _level(name: str, of: str) -> Parameter:
@@ -69,6 +100,7 @@ TUNING_SURFACE = register(
             Coefficient(name="G", meaning="cost of a batch wrong by a factor of e"),
         ),
         columns=_columns,
+        slopes=_slopes,
         note="The paper shows that the bowl is convex and its optima are powers (step-law-lr, "
         "step-law-batch); this surface for all runs, not only the best, is ours. Rates far too "
         "high cost more than a bowl: drop diverged runs.",
