@@ -63,9 +63,15 @@ def full_disk_named(folder: Path, fix: str = "free some and run again") -> Itera
 
 
 def _is_full(error: Exception, folder: Path) -> bool:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # EFBIG: the process may write no larger files (ulimit -f).
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
-    return "No space left" in str(error) or shutil.disk_usage(folder).free < FULL_BYTES
+    said = str(error)
+    return (
+        "No space left" in said
+        or "File too large" in said
+        or shutil.disk_usage(folder).free < FULL_BYTES
+    )
 
 
 @contextmanager

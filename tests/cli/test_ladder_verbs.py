@@ -95,6 +95,7 @@ def wait_for(ready, process: subprocess.Popen, seconds: float = 240) -> None:
     ("words", "said"),
     [
         (("plan", "ten"), "cannot read the budget 'ten'"),
+        (("plan", "8", "parsecs"), "cannot read the budget '8parsecs'"),
         (("plan", "1e9", "--data", "nowhere"), "nowhere"),
         (("plan", "1e6", "--data", "text", "--tokenizer", "bytes", *SMALL), "is too small"),
         (("plan", "1e12", "--ratio", "-1"), "ratio must be 0 or more"),

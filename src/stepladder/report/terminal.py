@@ -95,20 +95,13 @@ def _headline(score: Result) -> str:
 
 
 def _choices(plan: Plan) -> Table:
-    table = _table("target", "range", "from", value="value")
+    """Each number with its range and source below it, so that it reads well at any width."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
     for choice in plan.choices:
-        table.add_row(choice.name, choice.value, choice.range, Text(choice.source, style="dim"))
-    return table
-
-
-def _table(first: str, *rest: str, value: str = "") -> Table:
-    """A plain table; the value column is bold and never cut."""
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, no_wrap=True)
-    if value:
-        table.add_column(value, style="bold", no_wrap=True)
-    for name in rest:
-        table.add_column(name)
+        why = "; ".join(filter(None, [choice.source, choice.range]))
+        table.add_row(choice.name, Text.assemble((choice.value, "bold"), "\n", (why, "dim")))
     return table
 
 
