@@ -125,7 +125,7 @@ def ray_tune(folder: Path, dataset: Dataset) -> Way | None:
         from ray import tune
     except ImportError:
         return None
-    ray.init(num_cpus=cpu_count(), include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=cpu_count(), include_dashboard=False, log_to_driver=False)
     store = Store(folder / "tune")
 
     class One(tune.Trainable):  # type: ignore[misc]
