@@ -11,7 +11,7 @@ from stepladder.cost.counts import TRAINING, mlp_count, parameters
 from stepladder.cost.memory import NARROW, WIDE
 from stepladder.recipe import Model, Recipe
 
-LOSS_PASSES = 4  # values of each logit moved: log-softmax, and the gradient in its place
+LOSS_PASSES = 4  # of each logit, counted; their time is measured at this count
 
 
 @dataclass(frozen=True, kw_only=True)
