@@ -8,7 +8,8 @@ are medians over rounds. With one thread on the CPU the clock is the process's o
 machine disturbs less. On the CPU the rivals are a float32 matrix product, the same model written
 plainly, and a GPT as nanoGPT has it (LayerNorm, GELU, learned positions, one matrix for queries,
 keys and values). On CUDA they are a bfloat16 product and that GPT, compiled, at 124M parameters.
-All take the same batch, clip and update by torch's fused AdamW; the plain ones hold all logits.
+All take the same batch, clip and update by torch's fused AdamW; the plain ones hold all logits. A
+compiled loop races compiled rivals, an eager one eager rivals.
 
 Adds its rows to benchmarks/results/train.json as they are measured; a row says the load of the
 machine (above the number of threads, others were at work). Shares are of model FLOPs (nothing
