@@ -100,7 +100,8 @@ def main() -> None:
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
     table = read()
-    results = json.loads(RESULTS.read_text())["regret_percent"] if RESULTS.exists() else {}
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"checkpoints": []}
+    results = known["regret_percent"] if known["checkpoints"] == list(CHECKPOINTS) else {}
     for proposer, scheduler in PAIRS:
         name = f"{proposer} x {scheduler}"
         if given.only not in name or (proposer in SLOW and not given.only):
