@@ -559,3 +559,29 @@ def test_a_directory_from_before_a_field_existed_is_the_same_run(store, left_out
     (store.root / recipe.key / "recipe.toml").write_text(tomli_w.dumps(content))
     with pytest.raises(ValueError, match="holds another recipe"):
         store.claim(recipe.key, recipe.to_toml()).__enter__()
+
+
+def test_a_limit_on_file_sizes_is_named_like_a_full_disk(store):
+    """By the system's own limit, for a file that is written at once and one that grows."""
+    process = script(
+        store,
+        """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        run.append({"step": 0, "loss": 1.0})
+        for attempt in (
+            lambda: run.save_checkpoint(1, lambda at: (at / "w").write_bytes(bytes(9000)) and None),
+            lambda: [run.append({"step": n, "loss": 1.0}) for n in range(900)],
+        ):
+            try:
+                attempt()
+            except ValueError as error:
+                print(error)
+        """,
+    )
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    checkpoint, curve = said.splitlines()
+    assert "no space left" in checkpoint
+    assert "intact" in checkpoint
+    assert "no space left" in curve
