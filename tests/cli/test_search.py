@@ -57,9 +57,15 @@ def test_searches_and_goes_on(place: Path, recipe: str) -> None:
 
     again = stepladder(place, "search", recipe, *SPACE, *SMALL, "--json")
     assert "going on with" in again.stderr
-    assert json.loads(again.stdout) == found
+    assert untimed(json.loads(again.stdout)) == untimed(found)
     other = stepladder(place, "search", recipe, SPACE[0], *SMALL)
     assert (other.returncode, "differs in space" in other.stderr) == (2, True)
+
+
+def untimed(found: dict) -> dict:
+    """A result without what depends on how busy the machine was when it was measured."""
+    levels = [level | {"seconds": None} for level in found["plan"]["levels"]]
+    return found | {"plan": found["plan"] | {"levels": levels}}
 
 
 def test_bad_input_is_named(place: Path, recipe: str, capsys, monkeypatch) -> None:
