@@ -87,7 +87,8 @@ def comparison_table(content: Result) -> RenderableType:
         Text(),
         Text(
             f"x: the baseline needs so many times the lever's cost for the lever's loss "
-            f"({words.percent_level(content)} intervals); seconds are as measured here"
+            f"({words.percent_level(content)} intervals)"
+            + ("; seconds are as measured here" if "seconds" in kinds else "")
         ),
         Text(f"each tenfold of compute changes it by a factor of {_times(trend)}"),
         *(Text(_rate(name, content["tuning"][name])) for name in ("base", "lever")),
