@@ -143,14 +143,20 @@ def ray_tune(folder: Path, dataset: Dataset) -> Way | None:
             (made,) = run_here([("", Recipe.from_toml(self.text))], store, dataset, silent, "cpu")
             return {"loss": made["loss"], "done": True}
 
+        def save_checkpoint(self, _folder: str) -> None:
+            """Nothing: the store has it."""
+
     def way(asked: Asked) -> object:
         space = {"recipe": tune.grid_search([recipe.to_toml() for _, recipe in asked])}
-        return tune.Tuner(
+        results = tune.Tuner(
             tune.with_resources(One, {"cpu": 1}),
             param_space=space,
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(storage_path=str(folder / "ray"), verbose=0),
         ).fit()
+        if results.errors:
+            raise RuntimeError(f"Ray Tune lost a trial: {results.errors[0]}")
+        return results
 
     return way
 
