@@ -26,7 +26,8 @@ Indices = NDArray[np.int64]
 
 MIDDLE = 0.5
 FIRST_ROOM = 64
-REFIT_SHARE = 1 / 32
+REFIT_SHARE = 1 / 32  # of the results known, that are new when a model is fitted anew
+OF_ENDED = ("x", "level", "loss", "trial", "config", "ended")  # arrays of trials that ended
 
 
 class Cube:
@@ -74,9 +75,6 @@ class Cube:
         counts = np.array(self._cells)
         at = np.minimum((points * counts).astype(int), counts - 1)
         return np.asarray(np.ravel_multi_index(tuple(at.T), tuple(self._cells)))
-
-
-OF_ENDED = ("x", "level", "loss", "trial", "config", "ended")  # arrays of trials that ended
 
 
 @dataclass(frozen=True, kw_only=True)
