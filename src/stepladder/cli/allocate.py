@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from stepladder.cli.options import parse_known
+
 if TYPE_CHECKING:
     from stepladder.laws.allocation import Allocation
 
@@ -44,9 +46,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, allocate, print."""
-    options, rest = tyro.cli(
-        Options, args=argv, prog="stepladder allocate", return_unknown_args=True
-    )
+    options, rest = parse_known(Options, argv, "allocate")
     from stepladder.cli import law_view
     from stepladder.cli.console import print_json
 

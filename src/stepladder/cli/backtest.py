@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from stepladder.cli.options import parse
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -37,7 +39,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, backtest, print."""
-    options = tyro.cli(Options, args=argv, prog="stepladder backtest")
+    options: Options = parse(Options, argv, "backtest")
     from stepladder.cli import law_view
     from stepladder.cli.console import print_json
     from stepladder.cli.law_table import every_column, law_columns, target_of

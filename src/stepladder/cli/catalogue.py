@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from stepladder.cli.options import parse
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,7 +52,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, select, print."""
-    options = tyro.cli(Options, args=argv, prog="stepladder catalogue")
+    options: Options = parse(Options, argv, "catalogue")
     from stepladder.cli.console import print_json
 
     cards = select(options)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from stepladder.cli.options import parse
 from stepladder.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Check:
 
 def main(argv: list[str]) -> int:
     """Parse, check, print."""
-    asked = tyro.cli(Check, args=argv, prog="stepladder check")
+    asked: Check = parse(Check, argv, "check")
     module, build = _load(asked.build)
     coordinate = _coordinate(asked, module, build)
     transfer = _transfer(asked, module, build) if asked.lrs else None

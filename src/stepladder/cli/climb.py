@@ -6,6 +6,8 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from stepladder.cli.options import parse
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -31,7 +33,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, climb, print."""
-    options = tyro.cli(Options, args=argv, prog="stepladder climb")
+    options: Options = parse(Options, argv, "climb")
     console = Console(stderr=options.json)
     from stepladder.cli.console import print_json
     from stepladder.cli.ladder import open_workplace

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import tyro
 from rich.console import Console
 
+from stepladder.cli.options import parse
+
 if TYPE_CHECKING:
     from stepladder.comparing.place import Place
     from stepladder.comparing.plan import Bill, Plan
@@ -54,7 +56,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, plan, run, print."""
-    options = tyro.cli(Options, args=argv, prog="stepladder compare")
+    options: Options = parse(Options, argv, "compare")
     console = Console(stderr=options.json)
     from stepladder.cli.console import print_json
     from stepladder.cli.ladder import read_data

@@ -6,6 +6,8 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from stepladder.cli.options import parse
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -38,7 +40,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, then every step in turn."""
-    options = tyro.cli(Options, args=argv, prog="stepladder demo")
+    options: Options = parse(Options, argv, "demo")
     console = Console(stderr=options.json)
     console.print("[bold]Stepladder[/]: climb small, forecast big\n")
     from stepladder.cli.console import print_json

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from stepladder.cli.options import parse
+
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
@@ -27,7 +29,7 @@ class Export:
 
 def main(argv: list[str]) -> int:
     """Parse, export, print."""
-    chosen = tyro.cli(Export, args=argv, prog="stepladder export")
+    chosen: Export = parse(Export, argv, "export")
     from stepladder.export import export_hf
     from stepladder.export.run import read_run, readout_multiplier
     from stepladder.export.tokenizer import tokenizer_json

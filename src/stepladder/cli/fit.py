@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from stepladder.cli.options import parse
+
 DELTA = 1e-3
 
 
@@ -56,7 +58,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, fit, print."""
-    options = tyro.cli(Options, args=argv, prog="stepladder fit")
+    options: Options = parse(Options, argv, "fit")
     from stepladder.cli import law_view
     from stepladder.cli.console import print_json
     from stepladder.cli.law_table import fit_table

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from stepladder.cli.options import parse_known
+
 if TYPE_CHECKING:
     from stepladder.laws.result import Fit
 
@@ -39,9 +41,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, forecast, print."""
-    options, rest = tyro.cli(
-        Options, args=argv, prog="stepladder forecast", return_unknown_args=True
-    )
+    options, rest = parse_known(Options, argv, "forecast")
     from stepladder.cli import law_view
     from stepladder.cli.console import print_json
     from stepladder.cli.law_table import input_flags

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from stepladder.cli.options import parse
+
 if TYPE_CHECKING:
     from stepladder.laws.law import Constants, Law
 
@@ -21,7 +23,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, list, print."""
-    options = tyro.cli(Options, args=argv, prog="stepladder laws")
+    options: Options = parse(Options, argv, "laws")
     from stepladder.cli.console import print_json
     from stepladder.laws import registry
 

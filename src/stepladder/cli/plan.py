@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.console import Console
 
+from stepladder.cli.options import parse
+
 if TYPE_CHECKING:
     from stepladder.ladder import Plan
     from stepladder.planning import Plans
@@ -51,7 +53,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, plan, print."""
-    options = tyro.cli(Options, args=joined(argv), prog="stepladder plan")
+    options: Options = parse(Options, joined(argv), "plan")
     console = Console(stderr=options.json)
     from stepladder.cli.console import print_json
     from stepladder.cli.ladder import plan_from

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from stepladder.cli.options import parse
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -42,7 +44,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, run, read, print."""
-    options = tyro.cli(Options, args=argv, prog="stepladder range")
+    options: Options = parse(Options, argv, "range")
     from rich.console import Console
 
     from stepladder.cli.console import print_json

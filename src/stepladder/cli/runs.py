@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from stepladder.cli.options import parse
+
 if TYPE_CHECKING:
     from stepladder.store import StoredRun
 
@@ -47,7 +49,7 @@ def main(argv: list[str]) -> int:
     """Parse, read, print; without a subcommand the runs are listed."""
     if not argv or (argv[0].startswith("--") and argv[0] != "--help"):
         argv = ["list", *argv]
-    command: List | Show = tyro.cli(Command, args=argv, prog="stepladder runs")
+    command: List | Show = parse(Command, argv, "runs")
     return _list(command) if isinstance(command, List) else _show(command)
 
 

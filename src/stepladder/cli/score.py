@@ -6,6 +6,8 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from stepladder.cli.options import parse
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -24,7 +26,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, score, print."""
-    options = tyro.cli(Options, args=argv, prog="stepladder score")
+    options: Options = parse(Options, argv, "score")
     console = Console(stderr=options.json)
     from stepladder.cli.console import print_json
     from stepladder.cli.steps import score_step

@@ -12,6 +12,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from stepladder.cli.options import parse
+
 if TYPE_CHECKING:
     from stepladder.data import Dataset
     from stepladder.devices import Device
@@ -79,7 +81,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, plan, run, print."""
-    options = tyro.cli(Options, args=argv, prog="stepladder search")
+    options: Options = parse(Options, argv, "search")
     _require_sense(options)
     console = Console(stderr=options.json)
     from stepladder.ladder.budget import require_within

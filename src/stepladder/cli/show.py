@@ -7,6 +7,8 @@ from typing import Any
 
 import tyro
 
+from stepladder.cli.options import parse
+
 WIDTH, HEIGHT = 72, 12
 BLOCKS = " ▁▂▃▄▅▆▇█"
 POINTS = 401
@@ -30,7 +32,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, compute, draw."""
-    options = tyro.cli(Options, args=argv, prog="stepladder show")
+    options: Options = parse(Options, argv, "show")
     from stepladder.cli.console import print_json
 
     curves = {name: curve(name, options) for name in options.names}

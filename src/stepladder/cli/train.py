@@ -6,6 +6,8 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from stepladder.cli.options import parse
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -32,7 +34,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse, train, print."""
-    options = tyro.cli(Options, args=argv, prog="stepladder train")
+    options: Options = parse(Options, argv, "train")
     from stepladder.cli.console import print_json
     from stepladder.cli.ladder import open_workplace
     from stepladder.cli.steps import recipe_step, train_step
