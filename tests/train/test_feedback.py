@@ -11,11 +11,13 @@ from stepladder import schedules
 from stepladder.batching import policy
 from stepladder.batching.noise_scale import NoiseScaleMeter
 from stepladder.batching.statistics import GradientStatistics
+from stepladder.comparing.plan import make_plan
 from stepladder.cost import cost
 from stepladder.models.build import build
 from stepladder.recipe import Batching, Optimizer, Schedule
 from stepladder.train import train
 from stepladder.train.feedback import Batches, Hindsight
+from stepladder.train.stacked import room_for, shape_of
 
 from .conftest import HERE, curve
 from .test_resume import crash, undisturbed, what_remains  # noqa: F401 (a fixture)
@@ -267,6 +269,22 @@ def test_no_agreement_where_there_is_nothing_to_agree_with():
     assert hindsight.agreement() == pytest.approx(1 / math.sqrt(3), rel=1e-6)
     p.grad[0] = math.nan
     assert hindsight.agreement() is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"schedule": FEDHYPER}, {"batching": Batching(name="doubling", params={"end": 4})}],
+)
+def test_runs_that_react_are_made_one_at_a_time(changes, recipe):
+    made = replace(recipe, **changes)
+    assert room_for(made, 8, HERE) == 1 < room_for(recipe, 8, HERE)
+    assert shape_of(made) != shape_of(recipe)
+
+
+def test_a_comparison_refuses_a_test_without_shards_before_it_runs(recipe):
+    lever = replace(recipe, batching=Batching(name="norm-test", params={"largest": 4}))
+    with pytest.raises(ValueError, match="set accumulate to 2"):
+        make_plan(recipe, lever)
 
 
 def test_a_recipe_without_them_reacts_to_nothing(recipe):
