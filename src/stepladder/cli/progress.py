@@ -1,19 +1,18 @@
 """Progress of long work: what runs now, how much of the bill is paid, how long is left."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from stepladder.closing import Closing
 from stepladder.cost import cost
 from stepladder.ladder.budget import said_time
 from stepladder.recipe import Recipe
 
 
-class Bar(AbstractContextManager["Bar"]):
+class Bar(Closing):
     """A live bar over a bill of FLOPs.
 
     Where several runs are at work it names the one that spoke last, and counts the others.
@@ -40,12 +39,8 @@ class Bar(AbstractContextManager["Bar"]):
         self.progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Take the bar off the screen."""
         self.progress.stop()
 
     def watch(self, label: str, recipe: Recipe) -> "RunBar":

@@ -12,8 +12,8 @@ CARD = Card(
     title="Cyclical Learning Rates for Training Neural Networks",
     arxiv="1506.01186",
     claim="one run of a few epochs finds the largest stable rate",
-    note="Exponential, so that decades get equal time; `stepladder range recipe.toml` makes the run "
-    "and reads it.",
+    note="Exponential, so that decades get equal time; `stepladder range recipe.toml` makes the "
+    "run and reads it.",
 )
 
 
