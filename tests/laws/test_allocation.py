@@ -21,7 +21,7 @@ def optimum(flops: float) -> float:
 @pytest.mark.parametrize("flops", [1e18, 1e21, 1e24])
 def test_chinchilla_optimum_is_the_closed_form(flops):
     best = allocate(get("chinchilla"), Budget(flops=flops), values=EPOCH)
-    assert best.inputs["params"] == pytest.approx(optimum(flops), rel=0.02)
+    assert best.inputs["params"] == pytest.approx(optimum(flops), rel=1e-4)
     assert 6 * best.inputs["params"] * best.inputs["tokens"] == pytest.approx(flops)
     assert best.binding == "flops"
 
@@ -54,6 +54,12 @@ def test_unique_tokens_limit_a_law_that_knows_no_repetition():
     more = allocate(repeated, Budget(flops=1e22, unique_tokens=5e10))
     assert more.inputs["tokens"] > 5e10
     assert more.inputs["unique_tokens"] == 5e10
+
+
+def test_memory_is_used_to_its_last_byte():
+    best = allocate(get("chinchilla"), Budget(flops=1e24, memory=16e9), values=EPOCH)
+    assert best.binding == "memory"
+    assert 2 * best.inputs["params"] == pytest.approx(16e9, rel=1e-4)
 
 
 def test_choices_of_further_inputs_are_searched():

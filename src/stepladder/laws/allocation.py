@@ -12,7 +12,7 @@ from stepladder.laws.law import Array, Law
 from stepladder.laws.result import Fit
 
 GRID = 1201
-SMALLEST, LARGEST = 1e4, 1e15  # parameters that are searched
+SMALLEST, LARGEST = 1e4, 1e15  # parameters that are searched, first in steps of 2%
 REFITS = 300
 NEARLY = 0.002  # part of the loss that "nearly as good" gives away
 
@@ -48,7 +48,7 @@ class Budget:
         if total is None and self.seconds is not None and self.flops_per_second is not None:
             total = self.seconds * self.flops_per_second
         if total is None:
-            raise ValueError("give flops, or seconds and flops_per_second")
+            raise ValueError("give flops, or seconds and flops-per-second (what is really reached)")
         if not (np.isfinite(total) and total > 0):
             raise ValueError(f"a budget of {total:g} FLOP buys nothing")
         return float(total)
@@ -110,9 +110,13 @@ def allocate(
     given = dict(given or {})
     if budget.unique_tokens is not None and "unique_tokens" in {i.name for i in form.inputs}:
         given.setdefault("unique_tokens", budget.unique_tokens)
-    grid, binding = _choices(form, budget, given, choices or {})
+    options = _options(form, given, choices or {})
+    wide, _ = _combined(form, budget, _searched(given), options)
+    first = int(np.argmin(_evaluate(form, best_values, wide)))
+    fine, binding = _combined(form, budget, _around(wide["params"][first], given), options)
+    grid = {name: np.append(x, wide[name]) for name, x in fine.items()}
     value = _evaluate(form, best_values, grid)
-    best = int(np.argmin(value))
+    best = int(np.argmin(value[: len(binding)]))
     near = value <= value[best] * (1 + tolerance)
     samples = _refits(law) if isinstance(law, Fit) else None
     return Allocation(
@@ -127,10 +131,25 @@ def allocate(
     )
 
 
-def _choices(
-    law: Law, budget: Budget, given: Mapping[str, float], choices: Mapping[str, Sequence[float]]
-) -> tuple[dict[str, Array], list[str]]:
-    """Every allowed combination of inputs, each (combinations,), and what limits each."""
+def _searched(given: Mapping[str, float]) -> Array:
+    """Parameters that are tried, everywhere."""
+    if "params" in given:
+        return np.array([given["params"]])
+    return np.geomspace(SMALLEST, LARGEST, GRID)
+
+
+def _around(best: float, given: Mapping[str, float]) -> Array:
+    """Likewise within a step of the best: a limit lies between two of the wide steps."""
+    if "params" in given:
+        return np.array([given["params"]])
+    step = (LARGEST / SMALLEST) ** (1 / (GRID - 1))
+    return np.geomspace(best / step, best * step, GRID)
+
+
+def _options(
+    law: Law, given: Mapping[str, float], choices: Mapping[str, Sequence[float]]
+) -> dict[str, tuple[float, ...]]:
+    """The values that every input but params and tokens may take."""
     names = [i.name for i in law.inputs]
     if not {"params", "tokens"} <= set(names):
         raise ValueError(f"law {law.name} has no params and tokens to trade off")
@@ -142,9 +161,13 @@ def _choices(
         if not values:
             raise ValueError(f"law {law.name} needs {i.name} ({i.meaning}): give it")
         options[i.name] = tuple(values)
-    params = np.geomspace(SMALLEST, LARGEST, GRID)
-    if "params" in given:
-        params = np.array([given["params"]])
+    return options
+
+
+def _combined(
+    law: Law, budget: Budget, params: Array, options: Mapping[str, tuple[float, ...]]
+) -> tuple[dict[str, Array], list[str]]:
+    """Every allowed combination of inputs, each (combinations,), and what limits each."""
     rows = list(product(params, *options.values()))
     grid = dict(zip(("params", *options), np.array(rows, dtype=np.float64).T, strict=True))
     return _affordable(law, budget, grid)
