@@ -119,7 +119,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def draw(horizons: list[dict[str, Any]], cooldowns: list[dict[str, Any]]) -> None:
     """Validation loss along each run; what a run paid for itself is drawn strong."""
     paid, whole = (sum(row[name] for row in horizons) for name in ("paid_steps", "steps"))
-    title = f"Three horizons on one trunk: {paid:,} steps paid for instead of {whole:,}, same bits"
+    title = f"Three horizons on one trunk: {paid:,} steps paid for, not {whole:,}"
     made, axes = figure(title, panels=2)
     for row, colour in zip(horizons, shades(len(horizons)), strict=True):
         start = row["trunk"]["step"] if row["trunk"] else 0
@@ -132,13 +132,13 @@ def draw(horizons: list[dict[str, Any]], cooldowns: list[dict[str, Any]]) -> Non
     axes[0].set_ylim(0.97 * horizons[-1]["loss"], horizons[0]["validation"][0][1])
     shown = sorted([horizons[-1], *cooldowns], key=lambda row: row["loss"], reverse=True)
     names = [row["run"] if row in cooldowns else f"1-sqrt over {DECAY:.0%}" for row in shown]
-    axes[1].barh(names, [row["loss"] for row in shown], color=LIGHT["law"], height=0.6)
+    axes[1].plot([row["loss"] for row in shown], names, "o", color=LIGHT["law"])
     for at, row in enumerate(shown):
         text = f"{row['loss']:.4f}, {row['paid_steps']:,} steps"
-        label(axes[1], text, (row["loss"], at), (4, -3), "ink", fontsize=8.5)
+        label(axes[1], text, (row["loss"], at), (8, -3), "ink", fontsize=8.5)
     least = min(row["loss"] for row in shown)
-    axes[1].set_xlim(0.98 * least, 1.03 * max(row["loss"] for row in shown))
-    axes[1].set(xlabel=f"final loss of {STEPS[-1]:,} steps, and what each paid for")
+    axes[1].set_xlim(0.997 * least, 1.012 * max(row["loss"] for row in shown))
+    axes[1].set(xlabel=f"final loss; what each paid for")
     axes[1].grid(False)
     FIGURE.write_text(svg(made, FIGURE.stem))
 

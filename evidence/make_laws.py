@@ -19,6 +19,7 @@ from stepladder.laws.backtesting import Backtest
 FOLDER = Path(__file__).parent / "laws"
 TRUTH = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 DRAWS = 500
+ERROR_TICKS = (0.2, 0.5, 1, 2, 5, 10)  # per cent
 HELD = (0.25, 0.1)
 BASE = 1e15  # FLOP of the smallest rung of the simulated ladders
 
@@ -134,16 +135,20 @@ def recovery(surfaces: int = 100) -> dict[str, float]:
 def draw(rows: list[dict[str, object]], path: Path) -> None:
     """Coverage and error of every backtest."""
     rows = [row for row in rows if "refused" not in row and row["as_forecast"]]
-    figure = Figure(figsize=(8, 0.22 * len(rows) + 1), layout="constrained")
+    figure = Figure(figsize=(9, 0.19 * len(rows) + 1), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    labels = [f"{r['set']} · {r['law']} · {r['held_part']}" for r in rows]
-    left.barh(labels, [100 * float(str(r["error"])) for r in rows])
-    left.set(xlabel="error at held-out runs, %", xscale="log")
-    right.barh(labels, [100 * float(str(r["coverage"])) for r in rows])
+    labels = [f"{r['set']}, dearest {float(str(r['held_part'])):.0%}" for r in rows]
+    for axes, name in ((left, "error"), (right, "coverage")):
+        axes.plot([100 * float(str(r[name])) for r in rows], range(len(rows)), "o", ms=4)
+        axes.grid(color="0.9")
+        axes.tick_params(labelsize=7)
+    left.set(xlabel="error at held-out runs, %", xscale="log", xticks=ERROR_TICKS)
+    left.set_xticklabels([f"{tick:g}" for tick in ERROR_TICKS])
+    left.minorticks_off()
+    left.set_yticks(range(len(rows)), labels)
+    left.set_ylim(len(rows) - 0.5, -0.5)
     right.axvline(90, color="black", lw=0.8)
-    right.set(xlabel="outcomes inside the 90% interval, %")
-    left.invert_yaxis()
-    left.tick_params(axis="y", labelsize=6)
+    right.set(xlabel="held-out runs inside the 90% interval, %", xlim=(0, 103))
     figure.savefig(path)
 
 
