@@ -138,7 +138,7 @@ def draw(horizons: list[dict[str, Any]], cooldowns: list[dict[str, Any]]) -> Non
         label(axes[1], text, (row["loss"], at), (8, -3), "ink", fontsize=8.5)
     least = min(row["loss"] for row in shown)
     axes[1].set_xlim(0.997 * least, 1.012 * max(row["loss"] for row in shown))
-    axes[1].set(xlabel=f"final loss; what each paid for")
+    axes[1].set(xlabel="final loss; what each paid for")
     axes[1].grid(False)
     FIGURE.write_text(svg(made, FIGURE.stem))
 
