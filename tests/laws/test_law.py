@@ -140,3 +140,13 @@ def test_analytic_slopes_are_the_complex_steps(name):
         for column, slope in zip(moved, slopes, strict=True):
             exact = np.broadcast_to(np.imag(column) / 1e-30, (3, 6))
             np.testing.assert_allclose(np.broadcast_to(slope, (3, 6)), exact, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in LAWS if get(name).derived])
+def test_derived_quantities_survive_values_at_their_ends(name):
+    law = get(name)
+    usual = law.published().values if law.constants else dict.fromkeys(law.names, 0.5)
+    for zero in law.names:
+        found = law.derive({**usual, zero: 0.0})
+        assert found.keys() == law.derived.keys()
+        assert all(isinstance(value, float) for value in found.values())

@@ -173,7 +173,7 @@ class _Fitting:
             points=self.points,
             settings=self.settings,
             values=values[0],
-            derived={name: float(f(values[0])) for name, f in self.law.derived.items()},
+            derived=self.law.derive(values[0]),
             objective=float(optima.value[0]),
             status=_status(reasons),
             reasons=tuple(text for _, text in reasons)

@@ -142,6 +142,12 @@ class Law:
         """What is fitted: the searched parameters, then the coefficients."""
         return (*self.parameters, *self.coefficients)
 
+    def derive(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Every derived quantity; infinite or NaN where an exponent of zero leaves it none."""
+        numbers = {name: np.float64(value) for name, value in values.items()}  # these divide by 0
+        with np.errstate(all="ignore"):
+            return {name: float(f(numbers)) for name, f in self.derived.items()}
+
     def predict(self, values: Mapping[str, ArrayLike], inputs: Mapping[str, ArrayLike]) -> Array:
         """The target at `inputs` (each (points, ...) or a number) for one set of values.
 
