@@ -159,7 +159,8 @@ def main(out: Path = FOLDER) -> None:
     """Backtest the tables that are there; write the numbers."""
     folder = os.environ.get("STEPLADDER_UNSEEN")
     if not folder:
-        sys.exit("set STEPLADDER_UNSEEN to the folder that holds the tables")
+        print("skipped: set STEPLADDER_UNSEEN to the folder that holds the tables")
+        return
     rows, absent = [], []
     for table in TABLES:
         if not (Path(folder) / f"{table.name}.csv").exists():
