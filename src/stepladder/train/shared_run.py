@@ -1,7 +1,7 @@
 """One run directory for several processes: the first one's, and a face of it for the others."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -47,18 +47,15 @@ def claimed(recipe: Recipe, store: Store, dataset: Dataset, execution: Execution
             raise ValueError(problem)
         yield cast(Run, _Follower(result, latest))
         return
-    try:
-        known = store.get(recipe.key)
-        if known is None or known.result is None:
-            preflight(recipe, dataset, execution, store.root, dist.get_world_size())
-        claim = store.claim(recipe.key, recipe.to_toml())
-        run = claim.__enter__()
-        run.keep(dataset.tokenizer_path)
-    except ValueError as error:
-        told((str(error), None, None))
-        raise
-    try:
+    with ExitStack() as held:
+        try:
+            known = store.get(recipe.key)
+            if known is None or known.result is None:
+                preflight(recipe, dataset, execution, store.root, dist.get_world_size())
+            run = held.enter_context(store.claim(recipe.key, recipe.to_toml()))
+            run.keep(dataset.tokenizer_path)
+        except (ValueError, OSError) as error:  # the others wait to be told
+            told((str(error), None, None))
+            raise
         told(("", run.result, run.latest_checkpoint()))
         yield run
-    finally:
-        claim.__exit__(None, None, None)
