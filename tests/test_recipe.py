@@ -337,3 +337,8 @@ def test_a_field_that_joined_later_is_written_only_where_it_is_used():
     assert "scale_like" not in PLAIN.to_toml()
     assert Recipe.from_toml(used.to_toml()) == used
     assert used.key != replace(PLAIN, parametrization=Parametrization()).key
+
+
+def test_a_file_that_is_not_there_says_where_recipes_are(tmp_path):
+    with pytest.raises(ValueError, match=r"no recipe file .*nope\.toml.*docs/recipe\.md"):
+        Recipe.load(tmp_path / "nope.toml")

@@ -295,6 +295,11 @@ class Recipe(_Section):
         """Read a recipe file; raises ValueError naming the file and the field at fault."""
         try:
             return cls.from_toml(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ValueError(
+                f"there is no recipe file {path}: docs/recipe.md has one to start from, and every "
+                "run keeps its own (runs/<key>/recipe.toml)"
+            ) from None
         except (ValueError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: {error}") from None
 
