@@ -87,7 +87,8 @@ class Parametrization(_Section):
 
     `base_heads` is the number of heads at the base; 0 keeps the model's head size instead.
     `hidden_gain` and `residual_gain` (for projections that end a residual branch) are initial
-    standard deviations times sqrt(fan-in); the other two are plain standard deviations.
+    standard deviations times sqrt(fan-in); the other two are plain standard deviations, but
+    `embedding_std` of a tied embedding is times sqrt(base_width) too.
     `scale_like` names the optimizer whose rates the recipe's own are scaled like, where its card
     does not know: an assumption, to be checked. Empty: as the card says.
     """

@@ -1,7 +1,7 @@
 """The reference model against transformers' own classes, and the properties that define it."""
 
 from dataclasses import replace
-from math import sqrt
+from math import log, sqrt
 
 import pytest
 import torch
@@ -225,6 +225,16 @@ def test_initial_scales_are_those_declared(rule):
     for name, values in found.items():
         if "norm" in name:
             assert torch.equal(values, torch.ones_like(values))
+
+
+@pytest.mark.parametrize("model", [SHAPE, GROWN])
+@pytest.mark.parametrize("rule", ["mup", "completep"])
+def test_a_tied_model_knows_nothing_at_first(rule, model):
+    tied = replace(model, tied=True, vocab_size=500)
+    base = Parametrization(rule=rule, base_width=SHAPE.width, base_depth=SHAPE.depth)
+    network, _ = build(replace(recipe(model=tied), parametrization=base))
+    x, y = torch.randint(0, 500, (2, 4, tied.context))
+    assert network.loss(x, y).item() == pytest.approx(log(500), abs=1)
 
 
 def values_of(r: Recipe) -> dict[str, Tensor]:

@@ -64,13 +64,15 @@ def base_scales(recipe: Recipe) -> dict[str, float]:
     """Initial standard deviations at the base shape, by role or parameter name.
 
     Hidden matrices start at gain / sqrt(fan-in); so do the projections that end a residual
-    branch, with a gain of their own.
+    branch, with a gain of their own. A tied embedding is a readout too: at the scale of an untied
+    one, of 1, logits would start as large as sqrt(width) and the loss at several times log(V).
     """
     base, given = recipe.base_model(), recipe.parametrization
+    embedding = given.embedding_std / (sqrt(base.width) if base.tied else 1.0)
     return {
         "*.attention.output.weight": given.residual_gain / sqrt(base.heads * base.head_size),
         "*.mlp.down.weight": given.residual_gain / sqrt(base.mlp_width),
         "hidden": given.hidden_gain / sqrt(base.width),
-        "embedding": given.embedding_std,
+        "embedding": embedding,
         "readout": given.readout_std,
     }
