@@ -31,6 +31,7 @@ STEP_FLOPS = 2e9  # of steps timed at each width, about, within FEWEST and MOST
 FEWEST, MOST = 4, 12
 TOKENS = 1 << 14  # of the made-up text
 QUARTER = 4  # of the steps timed, the fastest: the others shared the machine
+ROUNDS = 3  # times each shape is timed, some seconds apart: what disturbs one seldom disturbs all
 SIDE, PRODUCTS = 1024, 10  # of the products that tell whether the machine is quiet
 BUSY = 1.25  # times as long on the wall as at work: others use the CPUs
 
@@ -52,23 +53,33 @@ def paced(device: Device, widths: Sequence[int]) -> Device:
     """
     with tempfile.TemporaryDirectory() as folder:
         dataset = made_up(Path(folder))
-        runs = [_recipe(widths[0], depth, sequences=1) for depth in DEPTHS]
-        timed = [_timed(recipe, dataset) for recipe in runs]
-        rest = [
-            max(0.0, each.step - _expected(recipe, device))
-            for recipe, each in zip(runs, timed, strict=True)
-        ]
+        launched = [_recipe(widths[0], depth, sequences=1) for depth in DEPTHS]
+        working = [_recipe(width, DEPTH, sequences=BATCH) for width in widths]
+        timed = _least([*launched, *working], dataset)
+        rest = [max(0.0, timed[recipe].step - _expected(recipe, device)) for recipe in launched]
         block = max(0.0, (rest[1] - rest[0]) / (DEPTHS[1] - DEPTHS[0]))
         launching = replace(
             device,
             block_launch=block,
             step_launch=max(0.0, rest[0] - DEPTHS[0] * block),
-            start=min(each.around for each in timed),
+            start=min(timed[recipe].around for recipe in launched),
         )
         return replace(
             launching,
-            pace=tuple((float(width), _pace(width, launching, dataset)) for width in widths),
+            pace=tuple(
+                (float(recipe.model.width), _pace(recipe, timed[recipe].step, launching))
+                for recipe in working
+            ),
         )
+
+
+def _least(recipes: Sequence[Recipe], dataset: Dataset) -> dict[Recipe, Timed]:
+    """Every recipe timed in turn, several times over; the least of each."""
+    rounds = [[_timed(recipe, dataset) for recipe in recipes] for _ in range(ROUNDS)]
+    return {
+        recipe: Timed(step=min(t.step for t in times), around=min(t.around for t in times))
+        for recipe, *times in zip(recipes, *rounds, strict=True)
+    }
 
 
 def made_up(folder: Path) -> Dataset:
@@ -93,12 +104,10 @@ def made_up(folder: Path) -> Dataset:
     )
 
 
-def _pace(width: int, device: Device, dataset: Dataset) -> float:
-    """A step's work over what its parts say."""
-    recipe = _recipe(width, DEPTH, sequences=BATCH)
-    launching = device.step_launch + DEPTH * device.block_launch
-    work = _timed(recipe, dataset).step - launching
-    return max(0.1, work / (_expected(recipe, device) - launching))
+def _pace(recipe: Recipe, step: float, device: Device) -> float:
+    """A step's work over what its parts say; `step` is what it took, in seconds."""
+    launching = device.step_launch + recipe.model.depth * device.block_launch
+    return max(0.1, (step - launching) / (_expected(recipe, device) - launching))
 
 
 def _expected(recipe: Recipe, device: Device) -> float:

@@ -110,6 +110,8 @@ def plan_from(options: PlanOptions, console: Console) -> Plan:
     dataset.windows(options.context)  # what is wrong with the context is said before measuring
     _say_where_it_measures(options.device, console)
     device, fast = described_device(options.device)
+    if options.device in HERE and not is_measured(find_device(options.device).type):
+        console.print("  other programs are using this machine: the plan's times are rough")
     plan = make_plan(
         budget,
         dataset,
