@@ -7,7 +7,9 @@ take one step each after every step of the loop, so that what disturbs one distu
 are medians over rounds. With one thread on the CPU the clock is the process's own, which a busy
 machine disturbs less. On the CPU the rivals are a float32 matrix product, the same model written
 plainly, and a GPT as nanoGPT has it (LayerNorm, GELU, learned positions, one matrix for queries,
-keys and values). On CUDA they are a bfloat16 product and that GPT, compiled, at 124M parameters.
+keys and values). That GPT also races the reference model in its shape: the same matrices (tied
+head, two in an MLP of four times the width) and no QK-norm, with rotary positions and squared ReLU.
+On CUDA they are a bfloat16 product and that GPT, compiled, at 124M parameters.
 All take the same batch, clip and update by torch's fused AdamW; the plain ones hold all logits. A
 compiled loop races compiled rivals, an eager one eager rivals.
 
@@ -24,7 +26,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,9 @@ class GPT(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
+RIVALS: dict[str, Callable[[Model], nn.Module]] = {"plain": PlainModel, "gpt": GPT}
+
+
 def plain_step(model: nn.Module, recipe: Recipe, execution: Execution) -> Step:
     """One step of a minimal loop: loss, backward, clip, AdamW, on tokens that are there already."""
     device = execution.device
@@ -238,14 +243,15 @@ def _alone(device: torch.device) -> bool:
     return device.type == "cpu" and torch.get_num_threads() == 1
 
 
-def measure(recipe: Recipe, dataset: Dataset, execution: Execution, rivals: bool) -> dict[str, Any]:
-    """Train a recipe beside its rivals; ratios and rates as plain data."""
+def measure(
+    recipe: Recipe, dataset: Dataset, execution: Execution, rivals: tuple[str, ...]
+) -> dict[str, Any]:
+    """Train a recipe beside a product and the rivals named; ratios and rates as plain data."""
+    torch.compiler.reset()
     product, product_flops = matmul_step(execution.device)
     steps: dict[str, Step] = {"matmul": product}
-    if rivals and execution.device.type == "cpu":
-        steps["plain"] = plain_step(PlainModel(recipe.model), recipe, execution)
-    if rivals:
-        steps["gpt"] = plain_step(GPT(recipe.model), recipe, execution)
+    for name in rivals:
+        steps[name] = plain_step(RIVALS[name](recipe.model), recipe, execution)
     rounds = Rounds(device=execution.device, rivals=steps)
     with tempfile.TemporaryDirectory() as folder:
         train(recipe, Store(folder), dataset, execution=execution, watch=rounds)
@@ -255,6 +261,7 @@ def measure(recipe: Recipe, dataset: Dataset, execution: Execution, rivals: bool
     return {
         "width": recipe.model.width,
         "depth": recipe.model.depth,
+        "gpt_shape": recipe.model.tied and not recipe.model.qk_norm,
         "parameters": cost(recipe).parameters.total,
         "batch": recipe.batch,
         "compiled": execution.compiled,
@@ -290,6 +297,13 @@ def cpu_recipe(width: int, dataset: Dataset, rounds: int) -> Recipe:
     )
     batch = 256 * (4 if width >= 512 else 8)
     return _recipe(shape, dataset, rounds, batch=batch, precision="float32")
+
+
+def gpt_shaped(recipe: Recipe) -> Recipe:
+    """The reference model with the matrices of `GPT` and without QK-norm."""
+    width = recipe.model.width
+    shape = replace(recipe.model, activation="relu2", mlp_width=4 * width, qk_norm=False, tied=True)
+    return replace(recipe, model=shape)
 
 
 def cuda_recipe(dataset: Dataset, rounds: int, sequences: int) -> Recipe:
@@ -329,8 +343,11 @@ def cpu_rows(
         execution = Execution(device=torch.device("cpu"), compiled=compile_it)
         for width in widths:
             recipe = cpu_recipe(width, dataset, rounds)
-            yield measure(recipe, dataset, execution, rivals=width in PLAIN_WIDTHS)
-            torch.compiler.reset()
+            if width not in PLAIN_WIDTHS:
+                yield measure(recipe, dataset, execution, ())
+                continue
+            yield measure(recipe, dataset, execution, ("plain", "gpt"))
+            yield measure(gpt_shaped(recipe), dataset, execution, ("gpt",))
 
 
 def cuda_rows(dataset: Dataset, rounds: int) -> Iterator[dict[str, Any]]:
@@ -338,8 +355,7 @@ def cuda_rows(dataset: Dataset, rounds: int) -> Iterator[dict[str, Any]]:
     execution = Execution(device=torch.device("cuda"), compiled=True)
     for sequences in (32, 64):
         recipe = cuda_recipe(dataset, rounds, sequences)
-        yield measure(recipe, dataset, execution, rivals=True)
-        torch.compiler.reset()
+        yield measure(recipe, dataset, execution, ("gpt",))
 
 
 def keep(row: dict[str, Any], kind: str, machine: str) -> list[dict[str, Any]]:
@@ -353,14 +369,14 @@ def keep(row: dict[str, Any], kind: str, machine: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _identity(row: dict[str, Any]) -> tuple[int, int, bool]:
-    return row["width"], row["batch"], row["compiled"]
+def _identity(row: dict[str, Any]) -> tuple[int, int, bool, bool]:
+    return row["width"], row["batch"], row["gpt_shape"], row["compiled"]
 
 
 def show(rows: list[dict[str, Any]], machine: str) -> None:
     """Print the table."""
     table = Table(
-        "width", "", "load", "step, s", "tokens/s", "share of matmul", "causal", "plain", "GPT",
+        "width", "shape", "", "load", "step, s", "tokens/s", "of matmul", "causal", "plain", "GPT",
         title=f"{machine}\nlast two: speed over the rival, above 1 the loop is faster",
         title_justify="left",
     )  # fmt: skip
@@ -368,6 +384,7 @@ def show(rows: list[dict[str, Any]], machine: str) -> None:
         rivals = (row.get(f"speed_over_{name}") for name in ("plain", "gpt"))
         table.add_row(
             str(row["width"]),
+            "GPT" if row["gpt_shape"] else "own",
             "compiled" if row["compiled"] else "eager",
             f"{row['load']:.1f}",
             f"{row['step_seconds']:.3f}",
