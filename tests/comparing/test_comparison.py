@@ -46,7 +46,7 @@ def test_a_gain_that_fades_is_seen_to_fade():
 
 def test_shared_noise_of_seeds_cancels():
     made = compared(World(worth=1.1, noise=0.01), seeds=4)
-    assert made.pairing > 0.99
+    assert made.noise.pairing > 0.99
     assert made.multiplier.value == pytest.approx(1.1, rel=0.01)
 
 
@@ -283,3 +283,23 @@ def test_what_noisy_tuning_loses():
     more = lost_by_tuning(found, 0.004, 20_000, seed=0)
     assert np.all(few >= 0)
     assert more.mean() == pytest.approx(4 * few.mean(), rel=0.1)
+
+
+def test_further_seeds_are_the_baselines_alone():
+    world = World(worth=1.1, noise=0.01)
+    made = compared(world, seeds=3, baseline_seeds=5)
+    climbed = [[r.seed for r in world.runs(n) if r.seed < 1000] for n in ("adamw", "lion")]
+    assert climbed == [[0, 1, 2, 3, 4] * 3, [0, 1, 2] * 3]
+    content = made.to_json()
+    assert [len(arm) for arm in content["rungs"][0]["losses"]] == [5, 3]
+    assert content["more_seeds"] == [3, 4]
+    assert made.multiplier.value == pytest.approx(1.1, rel=0.01)  # all luck is shared here
+    bill = made.plan.bill(device_named("a100"))
+    assert bill.runs == len(world.asked)
+    assert made.plan.name != make_plan(BASE, LION, scales=SCALES, seeds=3).name
+
+
+@pytest.mark.parametrize("count", [2, 1001])
+def test_a_baseline_with_fewer_seeds_than_pairs_is_refused(count):
+    with pytest.raises(ValueError, match="baseline seeds must be 3"):
+        make_plan(BASE, LION, scales=SCALES, seeds=3, baseline_seeds=count)

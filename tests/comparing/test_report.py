@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
@@ -24,8 +25,8 @@ def found():
     return run(make_plan(BASE, LION, scales=(1, 2, 3)), World(worth=1.2, noise=0.002))
 
 
-def shown(renderable) -> str:
-    console = Console(width=160, record=True, file=io.StringIO())
+def shown(renderable, width: int = 160) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(renderable)
     return console.export_text()
 
@@ -72,3 +73,21 @@ def test_the_plan_says_what_differs_and_what_it_costs(found):
     assert "optimizer.name: 'adamw' -> 'lion'" in text
     assert f"in all {bill.runs} runs" in text
     assert text.count("baseline") == 3
+
+
+@pytest.mark.parametrize("width", [70, 80, 120])
+def test_tables_stand_in_the_terminal(found, width):
+    """No row of a table is broken: each holds all of its cells."""
+    content = found.to_json()
+    for made, rows in (
+        (comparison_table(content), [str(rung["widths"][0]) for rung in content["rungs"]]),
+        (plan_table(found.plan, found.plan.bill(device_named("a100"))), ["1 baseline", "3 lever"]),
+    ):
+        lines = shown(made, width).splitlines()
+        cells = [next(c for c in map(_cells, lines) if c and c[0] == row) for row in rows]
+        heads = next(c for c in map(_cells, lines) if c and c[0] in ("width", "rung"))
+        assert all(len(row) == len(heads) for row in cells)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell for cell in re.split(r" {2,}", line.strip()) if cell]

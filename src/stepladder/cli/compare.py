@@ -28,6 +28,8 @@ class Options:
         lever: recipe (.toml) of what is tried against it.
         scales: widths of the rungs in widths of the recipes: three at least, rising from 1.
         seeds: runs of each recipe at each rung.
+        baseline_seeds: runs of the baseline at each rung, if more: worth it where it serves several
+            levers.
         rates: learning rates tried for each recipe, around its own, a factor of two apart.
         tuning_seeds: runs at each rate.
         tune: further fields to tune, as in: --tune optimizer.weight_decay=0,0.1.
@@ -43,6 +45,7 @@ class Options:
     lever: tyro.conf.Positional[Path]
     scales: tuple[float, ...] = (1.0, 1.5, 2.0)
     seeds: int = 3
+    baseline_seeds: int | None = None
     rates: int = 5
     tuning_seeds: int = 1
     tune: tuple[str, ...] = ()
@@ -74,7 +77,12 @@ def main(argv: list[str]) -> int:
     )
     search = Search(rates=options.rates, seeds=options.tuning_seeds, fields=fields(options.tune))
     made = make_plan(
-        place.base, place.lever, scales=options.scales, seeds=options.seeds, search=search
+        place.base,
+        place.lever,
+        scales=options.scales,
+        seeds=options.seeds,
+        baseline_seeds=options.baseline_seeds,
+        search=search,
     )
     bill = _bill(made, options)
     if options.plan and options.json:

@@ -4,7 +4,7 @@
 
 Both recipes get the same search, are grown by the same rule to the same scales, and run on the same
 seeds; the answer is the compute multiplier at each rung, its trend, and a verdict, with intervals.
-`curve`, `multiplier` and `verdict` are pure statistics: numpy alone.
+`curve`, `means`, `multiplier` and `verdict` are pure statistics: numpy alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +25,7 @@ def compare(
     *,
     scales: Sequence[float] = (1.0, 1.5, 2.0),
     seeds: int = 3,
+    baseline_seeds: int | None = None,
     rates: int = 5,
     tuning_seeds: int = 1,
     tune: Mapping[str, Sequence[Any]] | None = None,
@@ -39,6 +40,8 @@ def compare(
         base, lever: recipes, or files of them, on the same data.
         scales: widths of the rungs in widths of the recipes: at least three, rising from 1.
         seeds: runs of each arm at each rung, at least two.
+        baseline_seeds: runs of the baseline at each rung, if more: worth it where one baseline
+            serves several levers, or is noisier than they are.
         rates: learning rates tried for each arm, around its own; more where the best is at an end.
         tuning_seeds: runs at each of them.
         tune: further fields to tune with the values to try: {"optimizer.weight_decay": (0, 0.1)}.
@@ -59,7 +62,14 @@ def compare(
     place = Place.open(base, lever, root=root, device=device)
     fields = {name: tuple(values) for name, values in (tune or {}).items()}
     search = Search(rates=rates, seeds=tuning_seeds, fields=fields)
-    plan = make_plan(place.base, place.lever, scales=scales, seeds=seeds, search=search)
+    plan = make_plan(
+        place.base,
+        place.lever,
+        scales=scales,
+        seeds=seeds,
+        baseline_seeds=baseline_seeds,
+        search=search,
+    )
     place.require_room(plan)
     with place.executor(executor) as pool:
         return run(plan, pool.run, level=level)

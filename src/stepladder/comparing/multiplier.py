@@ -5,23 +5,19 @@ would reach it, over x1. The baseline's own rung stands for the law there: the l
 to go from it, so that an error of its form cancels, and a lever equal to the baseline has exactly
 multiplier 1. "Cost" is compute, tokens or seconds; the arithmetic is the same.
 
-Intervals are a paired bootstrap from the normal: both arms' mean losses are drawn together with the
-covariance of their seeds (pooled over the rungs), with the tails of Student's t for as few seeds as
-there are. Noise that a seed brings to both arms cancels, as it should.
+Intervals come from draws of both arms' mean losses together (`means.py`), each read as the losses
+themselves are.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stepladder.comparing.curve import fit_curves
+from stepladder.comparing.means import BASE, LEVER, Means
 
 Array = NDArray[np.float64]
-
-DRAWS = 4000
-BASE, LEVER = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,23 +50,21 @@ class Estimate:
     reach: tuple[float, ...]
 
 
-def estimate(x: ArrayLike, losses: ArrayLike, drawn: Array, *, level: float) -> Estimate:
+def estimate(x: ArrayLike, means: Means, *, level: float) -> Estimate:
     """Multipliers with their intervals.
 
     Args:
         x: cost (2, rungs) of the baseline's and the lever's runs.
-        losses: (2, rungs, seeds).
-        drawn: logarithms of the arms' losses (draws, 2, rungs), from `draw`.
+        means: of the arms' losses at the rungs, from `means_of`.
         level: of the intervals.
 
     Raises:
         ValueError: the baseline's loss does not fall with its cost, so that nothing can be read.
     """
     x = np.asarray(x, dtype=np.float64)
-    means = np.log(np.asarray(losses, dtype=np.float64)).mean(axis=2)
-    require_falling(x[BASE], means[BASE])
-    value = log_multipliers(x, means[None])[0]
-    spread = log_multipliers(x, drawn)
+    require_falling(x[BASE], means.value[BASE])
+    value = log_multipliers(x, means.value[None])[0]
+    spread = log_multipliers(x, means.drawn)
     slope, slopes = _slope(x[BASE], value[None])[0], _slope(x[BASE], spread)
     with np.errstate(over="ignore", invalid="ignore"):  # a draw may hold both infinities
         factors, means_drawn = np.exp(value), spread.mean(axis=1)
@@ -93,43 +87,13 @@ def log_multipliers(x: Array, log_losses: Array) -> Array:
         return np.asarray(np.log(needed / x[LEVER]))
 
 
-def draw(
-    losses: ArrayLike, *, count: int = DRAWS, seed: int = 0, lost: Sequence[Array] | None = None
-) -> Array:
-    """Logarithms of the arms' mean losses (count, 2, rungs), as other seeds might have given them.
-
-    Args:
-        losses: (2, rungs, seeds), seeds paired, at least two.
-        lost: for each arm, draws (count,) of the relative loss that imperfect tuning cost it
-            (`search.lost_by_tuning`): each arm is credited with what it lost.
-    """
-    logs = np.log(np.asarray(losses, dtype=np.float64))
-    arms, rungs, seeds = logs.shape
-    random = np.random.default_rng(seed)
-    freedom = rungs * (seeds - 1)
-    normal = random.normal(size=(count, rungs, arms)) @ _root(_covariance(logs) / seeds)
-    tails = np.sqrt(freedom / random.chisquare(freedom, size=count))
-    out = logs.mean(axis=2) + np.swapaxes(normal, 1, 2) * tails[:, None, None]
-    if lost is not None:
-        out = out - np.stack(lost, axis=1)[:, :, None]
-    return np.asarray(out)
-
-
-def loss_difference(losses: ArrayLike, drawn: Array, *, level: float) -> list[Interval]:
+def loss_difference(means: Means, *, level: float) -> list[Interval]:
     """Lever's loss less the baseline's at each rung, in nats per token."""
-    arms = np.asarray(losses, dtype=np.float64).mean(axis=2)
-    value, spread = arms[LEVER] - arms[BASE], np.diff(np.exp(drawn), axis=1)[:, 0]
+    arms, drawn = np.exp(means.value), np.exp(means.drawn)
+    value, spread = arms[LEVER] - arms[BASE], drawn[:, LEVER] - drawn[:, BASE]
     return [
         _interval(v, column, level, log=False) for v, column in zip(value, spread.T, strict=True)
     ]
-
-
-def seed_noise(losses: ArrayLike) -> tuple[Array, float]:
-    """Standard deviation of log loss between seeds in each arm (2,), and the arms' correlation."""
-    covariance = _covariance(np.log(np.asarray(losses, dtype=np.float64)))
-    noise = np.sqrt(np.diag(covariance))
-    product = float(noise.prod())
-    return noise, float(covariance[0, 1] / product) if product > 0 else 0.0
 
 
 def require_falling(x: Array, log_losses: Array) -> None:
@@ -142,19 +106,6 @@ def require_falling(x: Array, log_losses: Array) -> None:
             f"largest ({last:.4f}), so that no multiplier can be read from it: give it more "
             "tokens a parameter, or scales further apart"
         )
-
-
-def _covariance(logs: Array) -> Array:
-    """Covariance between the arms over seeds, pooled over rungs: (2, 2)."""
-    arms, rungs, seeds = logs.shape
-    deviation = (logs - logs.mean(axis=2, keepdims=True)).reshape(arms, rungs * seeds)
-    return np.asarray(deviation @ deviation.T / (rungs * (seeds - 1)))
-
-
-def _root(covariance: Array) -> Array:
-    """The symmetric root; seeds without any noise are no error."""
-    values, vectors = np.linalg.eigh(covariance)
-    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
 
 
 def _slope(x: Array, log_factors: Array) -> Array:

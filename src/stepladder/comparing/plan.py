@@ -9,7 +9,7 @@ from typing import Any
 
 from stepladder.comparing.differences import Difference, require_comparable
 from stepladder.comparing.growth import rungs
-from stepladder.comparing.search import Search, start, with_settings
+from stepladder.comparing.search import FIRST_SEED, Search, start, with_settings
 from stepladder.cost import cost
 from stepladder.devices import Device
 from stepladder.ladder.plan import SideBySide
@@ -41,6 +41,7 @@ class Plan:
         differences: what the lever changes.
         scales: widths of the rungs in widths of the recipes; the first is 1.
         seeds: of every rung, the same for both arms.
+        more_seeds: of every rung, for the baseline alone.
     """
 
     base: Recipe
@@ -49,6 +50,7 @@ class Plan:
     scales: tuple[float, ...]
     seeds: tuple[int, ...]
     search: Search
+    more_seeds: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -57,7 +59,7 @@ class Plan:
             self.base.key,
             self.lever.key,
             self.scales,
-            self.seeds,
+            self.seeds + self.more_seeds,
             [self.search.rates, self.search.seeds, dict(self.search.fields or {})],
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
@@ -83,7 +85,9 @@ class Plan:
         Args:
             beside: how runs share the device; None: one after another.
         """
-        asked = self.tuning() + [(r, len(self.seeds)) for pair in self.rungs() for r in pair]
+        pairs, seeds = self.rungs(), len(self.seeds)
+        asked = self.tuning() + [(base, seeds + len(self.more_seeds)) for base, _ in pairs]
+        asked += [(lever, seeds) for _, lever in pairs]
         each = beside.device if beside else device
         seconds = math.fsum(cost(r).seconds(each).total * n for r, n in asked)
         return Bill(
@@ -103,6 +107,7 @@ class Plan:
             ],
             "scales": list(self.scales),
             "seeds": list(self.seeds),
+            "more_seeds": list(self.more_seeds),
             "search": {
                 "rates": self.search.rates,
                 "seeds": self.search.seeds,
@@ -118,6 +123,7 @@ def make_plan(
     *,
     scales: Sequence[float] = SCALES,
     seeds: int = SEEDS,
+    baseline_seeds: int | None = None,
     search: Search | None = None,
 ) -> Plan:
     """Plan a comparison and check, as far as can be known beforehand, that it can end well.
@@ -126,6 +132,7 @@ def make_plan(
         base, lever: with `data.fingerprint` of their data.
         scales: widths of the rungs in widths of the recipes: at least three, rising from 1.
         seeds: runs of each arm at each rung, from the baseline's seed on.
+        baseline_seeds: runs of the baseline at each rung, if more than `seeds`.
 
     Raises:
         ValueError: recipes that cannot be compared or built, scales or seeds too few to say how
@@ -141,6 +148,12 @@ def make_plan(
         raise ValueError(
             f"seeds must be {LEAST_SEEDS} or more, not {seeds}: one run cannot say what is noise"
         )
+    every = seeds if baseline_seeds is None else baseline_seeds
+    if not seeds <= every <= FIRST_SEED:
+        raise ValueError(
+            f"baseline seeds must be {seeds} (as many as seeds) to {FIRST_SEED}, not {every}: the "
+            "lever's runs are paired with the baseline's"
+        )
     lever = replace(lever, seed=base.seed)
     plan = Plan(
         base=replace(base, evaluations=1),
@@ -148,6 +161,7 @@ def make_plan(
         differences=tuple(require_comparable(base, lever)),
         scales=scales,
         seeds=tuple(range(base.seed, base.seed + seeds)),
+        more_seeds=tuple(range(base.seed + seeds, base.seed + every)),
         search=search or Search(),
     )
     for recipe, _ in plan.tuning():

@@ -9,15 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepladder.comparing.growth import tuned_to
-from stepladder.comparing.multiplier import (
-    DRAWS,
-    Estimate,
-    Interval,
-    draw,
-    estimate,
-    loss_difference,
-    seed_noise,
-)
+from stepladder.comparing.means import BASE, DRAWS, Means, SeedNoise, means_of, seed_noise
+from stepladder.comparing.multiplier import Estimate, Interval, estimate, loss_difference
 from stepladder.comparing.plan import Plan
 from stepladder.comparing.search import NAMES, Execute, Tuned, lost_by_tuning, tune
 from stepladder.comparing.verdict import verdict
@@ -41,8 +34,7 @@ class Comparison:
         rungs: one a scale: widths, costs, losses by seed, and what the lever saves there.
         multipliers: by kind of cost: compute, tokens, and seconds as measured, where every rung
             took longer than the one before (beside other work it may not).
-        noise: standard deviation of log loss between seeds in each arm; `pairing`, the arms'
-            correlation over seeds.
+        noise: how log losses scatter between seeds, and how far the arms' luck is shared.
         notes: what the reader should know before trusting the verdict.
     """
 
@@ -52,8 +44,7 @@ class Comparison:
     rungs: Sequence[Result]
     multipliers: Mapping[str, Estimate]
     differences: Sequence[Interval]
-    noise: Array
-    pairing: float
+    noise: SeedNoise
     spent: Result
     notes: Sequence[str]
 
@@ -98,8 +89,8 @@ class Comparison:
                 for i, rung in enumerate(self.rungs)
             ],
             "means": {kind: asdict(made.mean) for kind, made in self.multipliers.items()},
-            "noise": self.noise.tolist(),
-            "pairing": self.pairing,
+            "noise": self.noise.deviation.tolist(),
+            "pairing": self.noise.pairing,
             "spent": self.spent,
             "notes": list(self.notes),
         }
@@ -119,24 +110,23 @@ def run(plan: Plan, execute: Execute, *, level: float = LEVEL) -> Comparison:
     pairs = plan.rungs([t.settings for t in tuned])
     rungs = [(tuned_to(b, tuned[0].lr), tuned_to(r, tuned[1].lr)) for b, r in pairs]
     results = _climb(plan, rungs, execute)
-    losses = np.array([[[r["loss"] for r in runs] for runs in arm] for arm in results])
-    noise, pairing = seed_noise(losses)
-    lost = [lost_by_tuning(t, noise[k], DRAWS, seed=k) for k, t in enumerate(tuned)]
-    drawn = draw(losses, lost=lost)
-    measured = _costs(rungs, results)
+    losses, more = _losses(results, len(plan.seeds))
+    noise = seed_noise(losses, more)
+    lost = [lost_by_tuning(t, noise.deviation[k], DRAWS, seed=k) for k, t in enumerate(tuned)]
+    means = means_of(losses, more, lost=lost)
+    measured = _costs(rungs, [[runs[: len(plan.seeds)] for runs in arm] for arm in results])
     return Comparison(
         plan=plan,
         level=level,
         tuned=tuned,
-        rungs=[_rung(pair, i, losses, measured) for i, pair in enumerate(rungs)],
+        rungs=[_rung(pair, i, results, means, measured) for i, pair in enumerate(rungs)],
         multipliers={
-            kind: estimate(x, losses, drawn, level=level)
+            kind: estimate(x, means, level=level)
             for kind, x in measured.items()
             if kind != "seconds" or _rises(x)
         },
-        differences=loss_difference(losses, drawn, level=level),
+        differences=loss_difference(means, level=level),
         noise=noise,
-        pairing=pairing,
         spent=_spent(tuned, results),
         notes=_notes(plan, tuned, rungs, measured["seconds"]),
     )
@@ -144,14 +134,15 @@ def run(plan: Plan, execute: Execute, *, level: float = LEVEL) -> Comparison:
 
 def _climb(plan: Plan, rungs: Sequence[Pair], execute: Execute) -> list[list[list[Result]]]:
     """Results by arm, rung and seed; all are asked for at once, so that they can run together."""
+    seeds = (plan.seeds + plan.more_seeds, plan.seeds)
     asked = [
         (f"rung {i + 1} of {len(rungs)}", replace(pair[arm], seed=seed))
         for arm in (0, 1)
         for i, pair in enumerate(rungs)
-        for seed in plan.seeds
+        for seed in seeds[arm]
     ]
     results = iter(execute(asked))
-    nested = [[[next(results) for _ in plan.seeds] for _ in rungs] for _ in (0, 1)]
+    nested = [[[next(results) for _ in seeds[arm]] for _ in rungs] for arm in (0, 1)]
     for arm, name in enumerate(NAMES):
         _require_trained(name, nested[arm], rungs, arm)
     return nested
@@ -172,6 +163,12 @@ def _require_trained(
             )
 
 
+def _losses(results: Sequence[Sequence[Sequence[Result]]], pairs: int) -> tuple[Array, Array]:
+    """Losses of the paired seeds (2, rungs, pairs), and of the baseline's further ones."""
+    paired = [[[r["loss"] for r in runs[:pairs]] for runs in arm] for arm in results]
+    return np.array(paired), np.array([[r["loss"] for r in runs[pairs:]] for runs in results[BASE]])
+
+
 def _costs(
     rungs: Sequence[Pair], results: Sequence[Sequence[Sequence[Result]]]
 ) -> dict[str, Array]:
@@ -185,13 +182,20 @@ def _costs(
     }
 
 
-def _rung(pair: Pair, i: int, losses: Array, measured: Mapping[str, Array]) -> Result:
+def _rung(
+    pair: Pair,
+    i: int,
+    results: Sequence[Sequence[Sequence[Result]]],
+    means: Means,
+    measured: Mapping[str, Array],
+) -> Result:
     spent = [cost(recipe) for recipe in pair]
     return {
         "widths": [recipe.model.width for recipe in pair],
         "params": [c.parameters.total for c in spent],
         "batch": [recipe.batch for recipe in pair],
-        "losses": losses[:, i].tolist(),
+        "losses": [[r["loss"] for r in arm[i]] for arm in results],
+        "loss": np.exp(means.value[:, i]).tolist(),
         **{kind: x[:, i].tolist() for kind, x in measured.items()},
         "memory": [c.peak_memory for c in spent],
         "optimizer_bytes": [c.memory.optimizer for c in spent],

@@ -1,7 +1,6 @@
 """What a comparison says: its plan, its table, its figure, its folder. Pure but for the last."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +23,14 @@ if TYPE_CHECKING:
 
 Result = dict[str, Any]
 
+GAP = (0, 2, 0, 0)  # between columns: all of them stand in 70 characters
 COMPARISONS = "comparisons"
 CONTENT, FIGURE = "comparison.json", "comparison"
 
 
 def plan_table(plan: Plan, bill: Bill) -> RenderableType:
     """What differs, what will be run, and what it costs."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=GAP)
     for column in ("rung", "width x depth", "parameters", "tokens", "batch", "FLOP a run"):
         table.add_column(column, justify="left" if column == "rung" else "right")
     for i, pair in enumerate(plan.rungs(), start=1):
@@ -46,13 +46,18 @@ def plan_table(plan: Plan, bill: Bill) -> RenderableType:
         Text(),
         Text(
             f"tuning: {each} for each recipe at the first rung, more for both where the best of "
-            f"one is at an end; then {len(plan.seeds)} seeds a rung, the same for both"
+            f"one is at an end; then {_seeds(plan)}"
         ),
         Text(
             f"in all {bill.runs} runs, {words.flop(bill.flops)} FLOP, about "
             f"{words.time(bill.seconds)} here; what is in the store is not run again"
         ),
     )
+
+
+def _seeds(plan: Plan) -> str:
+    more = f", and {len(plan.more_seeds)} more for the baseline" if plan.more_seeds else ""
+    return f"{len(plan.seeds)} seeds a rung, the same for both{more}"
 
 
 def words_of(recipe: Any) -> list[str]:
@@ -72,13 +77,15 @@ def words_of(recipe: Any) -> list[str]:
 
 def comparison_table(content: Result) -> RenderableType:
     """The verdict, and the multipliers with what stands behind them."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=GAP)
     kinds = list(content["means"])
-    for head in ("width", "FLOP", "losses", *kinds, "memory"):
-        table.add_column(f"x {head}" if head in kinds else head, justify="right")
+    heads = ("width", "FLOP", "losses", f"x {kinds[0]}", *(f"x {k}" for k in kinds[1:]), "memory")
+    for head in heads:
+        table.add_column(head, justify="right")
     for rung in content["rungs"]:
         table.add_row(*_row(rung))
-    table.add_row("all", "", "", *(_times(content["means"][kind]) for kind in kinds), "")
+    means = [content["means"][kind] for kind in kinds]
+    table.add_row("all", "", "", _times(means[0]), *map(_value, means[1:]), "")
     trend = content["trend_per_decade"]
     return Group(
         Text(content["verdict"], style="bold"),
@@ -89,6 +96,7 @@ def comparison_table(content: Result) -> RenderableType:
             f"x: the baseline needs so many times the lever's cost for the lever's loss "
             f"({words.percent_level(content)} intervals)"
             + ("; seconds are as measured here" if "seconds" in kinds else "")
+            + "; losses and memory: the baseline's and the lever's"
         ),
         Text(f"each tenfold of compute changes it by a factor of {_times(trend)}"),
         *(Text(_rate(name, content["tuning"][name])) for name in ("base", "lever")),
@@ -97,23 +105,30 @@ def comparison_table(content: Result) -> RenderableType:
 
 
 def _row(rung: Result) -> list[str]:
-    base, lever = map(_mean, rung["losses"])
+    base, lever = rung["loss"]
     memory = rung["memory"][1] / rung["memory"][0]
+    compute, *others = rung["multipliers"].values()
     return [
         " / ".join(map(str, dict.fromkeys(rung["widths"]))),
         words.flop(rung["compute"][0]),
         f"{base:.3f} / {lever:.3f}",
-        *map(_times, rung["multipliers"].values()),
+        _times(compute),
+        *map(_value, others),
         f"{memory:.2f}",
     ]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def _times(interval: Result) -> str:
-    return f"{interval['value']:.3g} ({interval['low']:.3g}-{interval['high']:.3g})"
+    return f"{_value(interval)} ({_factor(interval['low'])}-{_factor(interval['high'])})"
+
+
+def _value(interval: Result) -> str:
+    return _factor(interval["value"])
+
+
+def _factor(number: float) -> str:
+    """Two places, or two digits where they would not do."""
+    return f"{number:.2f}" if 0.1 <= number < 10 else f"{number:.2g}"
 
 
 def _rate(name: str, tuning: Result) -> str:
@@ -139,10 +154,10 @@ def title(content: Result) -> str:
 
 def _losses(axes: "Axes", rungs: Sequence[Result]) -> None:
     axes.set_xscale("log")
-    lower = 0 if _mean(rungs[0]["losses"][0]) < _mean(rungs[0]["losses"][1]) else 1
+    lower = 0 if rungs[0]["loss"][0] < rungs[0]["loss"][1] else 1
     for arm, colour, name in ((0, "run", "baseline"), (1, "outcome", "lever")):
         x = [rung["compute"][arm] for rung in rungs]
-        means = [_mean(rung["losses"][arm]) for rung in rungs]
+        means = [rung["loss"][arm] for rung in rungs]
         axes.plot(x, means, color=LIGHT[colour], lw=2, zorder=3)
         for at, rung in zip(x, rungs, strict=True):
             y = rung["losses"][arm]
