@@ -8,7 +8,7 @@ from scipy.optimize import minimize, nnls
 from scipy.special import huber
 from surfaces import TRUTH, chinchilla_table
 
-from stepladder.laws import Law, Parameter, fit, get
+from stepladder.laws import Law, Parameter, descent, fit, get, threads
 from stepladder.laws.descent import descend
 from stepladder.laws.law import Input
 from stepladder.laws.objective import Objective, terms
@@ -133,6 +133,53 @@ def test_overlaid_weights_are_a_problem_of_their_own():
     overlaid = descend(p, at, overlay=Overlay(weights=keep[None].astype(float)), tolerance=1e-12)
     alone = problem({n: x[keep] for n, x in table.items()})
     np.testing.assert_allclose(overlaid.value, descend(alone, at, tolerance=1e-12).value, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "elements"), [(1, 400), (3, 36_000), (3, 400)])
+def test_ends_do_not_depend_on_threads_or_on_who_moves_together(monkeypatch, count, elements):
+    p = problem(chinchilla_table(TRUTH, noise=0.01, seed=8))
+    at = starts(p, 60)
+    held = np.zeros(at.shape, dtype=bool)
+    held[::7, 0] = True
+    weights = np.random.default_rng(8).uniform(0.5, 2.0, (60, len(p.target)))
+    given = {"overlay": Overlay(weights=weights), "fixed": held, "tolerance": 1e-12}
+    monkeypatch.setattr(descent, "thread_count", lambda: 1)
+    alone = descend(p, at, **given)
+    monkeypatch.setattr(descent, "thread_count", lambda: count)
+    monkeypatch.setattr(descent, "WORTH", 100)
+    monkeypatch.setattr(descent, "ELEMENTS", elements)
+    shared = descend(p, at, **given)
+    for one, other in zip(alone, shared, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
+
+
+def test_a_step_limit_is_each_candidates_own(monkeypatch):
+    p = problem(chinchilla_table(TRUTH, noise=0.01, seed=9))
+    monkeypatch.setattr(descent, "ELEMENTS", 400)
+    at = starts(p, 40)
+    few, alone = descend(p, at, steps=3), [descend(p, row[None], steps=3) for row in at]
+    np.testing.assert_allclose(few.value, [one.value[0] for one in alone], rtol=1e-9)
+    assert not few.converged.all()
+
+
+def test_the_last_step_is_taken_and_ends_much_closer():
+    bottom = fit("chinchilla", chinchilla_table(TRUTH, noise=0.01, seed=10), loss="squares",
+                 bootstrap=0)  # fmt: skip
+    p, away = bottom.problem, np.array([0.01, -0.01, 0.0, 0.05, -0.05])
+    end = descend(p, bottom.coordinates[:1] + away, tolerance=1e-4)
+    assert end.converged.all()
+    assert p.value(end.coordinates)[0] < bottom.objective * (1 + 1e-6)
+    assert p.value(end.coordinates)[0] <= end.value[0]
+
+
+def test_work_is_shared_out_in_order(monkeypatch):
+    assert threads.in_threads(lambda k: k * k, range(5)) == [0, 1, 4, 9, 16]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert threads.thread_count() == 1
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert threads.thread_count() >= 1
+    with pytest.raises(ZeroDivisionError):
+        threads.in_threads(lambda k: 1 / k, [1, 0])
 
 
 def test_a_floor_that_is_not_there_goes_to_zero():

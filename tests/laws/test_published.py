@@ -8,6 +8,7 @@ from surfaces import epoch_points, read
 from stepladder.laws import Objective, fit, get
 from stepladder.laws.allocation import Budget, allocate
 from stepladder.laws.curves import curve_error, schedule_inputs, stack
+from stepladder.laws.optima import polish
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +160,10 @@ def test_data_constrained_constants():
 
 
 def fitted_repetition(realdata):
-    """181 of the 182 runs of the paper's fit: the 161 of ScaleBench, and 20 of the authors' table.
+    """The 182 runs of the paper's fit: the 161 of ScaleBench, 20 of the authors' table, and one.
 
-    Which 20: cell 25 of utils/parametric_fit.ipynb in huggingface/datablations; the one that is
-    missing (8.7B on 13B tokens, 14 times) is in neither table.
+    Which: cell 25 of utils/parametric_fit.ipynb in huggingface/datablations, whose fit (cell 29)
+    prints "Samples: 182". The one (8.7B on 13B tokens, 14 times) is in neither table.
     """
     names = ("params", "tokens", "unique_tokens", "loss")
     fitted = read(realdata / "scalebench" / "data_constrained_scaling_law_train.csv")
@@ -178,28 +179,42 @@ def fitted_repetition(realdata):
     have = set(zip(*(fitted[k] for k in names[:3]), strict=True))
     more &= [key not in have for key in zip(n, d, u, strict=True)]
     loss = {**table, "loss": table["val_loss"]}
-    return {k: np.concatenate([fitted[k], loss[k][more]]) for k in names}
+    one = {"params": 8.67e9, "tokens": 178e9, "unique_tokens": 13e9, "loss": 2.451606}
+    return {k: np.concatenate([fitted[k], loss[k][more], [one[k]]]) for k in names}
 
 
 def test_data_constrained_fit_is_the_printed_one_and_there_are_lower_optima(realdata):
     columns = fitted_repetition(realdata)
-    assert len(columns["loss"]) == 181
+    assert len(columns["loss"]) == 182
     found = fit("data-constrained-repetition", columns, bootstrap=0)
     ends = {round(o.values["R_D"]): o for o in found.optima}
     printed, lower = ends[15], found.optima[0]
-    # printed for the 182: 15.387756 and 5.309743, R2 0.772
-    assert printed.values["R_D"] == pytest.approx(15.387756, rel=5e-3)
-    assert printed.values["R_N"] == pytest.approx(5.309743, rel=5e-3)
-    # the second, lower one: 46.99 and 2.33, R2 0.787
-    assert lower.values["R_D"] == pytest.approx(46.99, rel=0.02)
-    assert lower.values["R_N"] == pytest.approx(2.33, rel=0.015)
-    for one, r2 in ((printed, 0.772), (lower, 0.787)):
-        miss = columns["loss"] - found.law.predict(one.values, columns)
-        assert 1 - np.mean(miss**2) / columns["loss"].var() == pytest.approx(r2, abs=2e-3)
+    # printed: 15.387756 and 5.309743, objective 0.015825936570763588, R2 0.7722046084968408
+    law = get("data-constrained-repetition")
+    at = found.problem.coordinates({n: np.array([x]) for n, x in law.published().values.items()})
+    assert found.problem.value(at)[0] == pytest.approx(0.015825936570763588, rel=1e-7)
+    assert printed.objective < 0.015825936570763588
+    assert printed.values["R_D"] == pytest.approx(15.387756, rel=2e-3)
+    assert printed.values["R_N"] == pytest.approx(5.309743, rel=2e-3)
+    assert _r2(found, printed.values, columns) == pytest.approx(0.7722046084968408, abs=1e-4)
+    # a flat valley with more to repetition lies lower; (46.99, 2.33), R2 0.787, is a minimum in it
+    start = found.problem.coordinates({"R_D": np.array([47.0]), "R_N": np.array([2.3])})
+    end = polish(found.problem, start)
+    known = found.problem.values(end.coordinates[0])
+    assert known["R_D"] == pytest.approx(46.99, rel=1e-4)
+    assert known["R_N"] == pytest.approx(2.33, rel=1e-3)
+    assert _r2(found, known, columns) == pytest.approx(0.787, abs=5e-4)
+    assert lower.objective < end.value[0] < printed.objective
+    assert lower.values["R_D"] > 40
     assert all(one.deviance < 0.5 for one in found.optima)  # the runs cannot tell them apart
     assert any("optima fit the points about equally well" in text for text in found.reasons)
     low, high = found.intervals["R_D"]
     assert low < 15.4 < 47 < high
+
+
+def _r2(found, values, columns):
+    miss = columns["loss"] - found.law.predict(values, columns)
+    return 1 - np.mean(miss**2) / columns["loss"].var()
 
 
 def test_data_constrained_has_two_optima_on_scalebenchs_part_too(realdata):

@@ -8,7 +8,7 @@ from stepladder.laws.law import Array
 from stepladder.laws.objective import terms
 from stepladder.laws.problem import Overlay, Problem
 
-TOLERANCE = 1e-6  # of the objective; a standard error is some thousandths of it
+TOLERANCE = 1e-5  # of the objective; a standard error is some thousandths of it
 
 
 def resample(problem: Problem, optima: Array, count: int, seed: int) -> Array:

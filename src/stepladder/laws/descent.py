@@ -12,15 +12,18 @@ import numpy as np
 
 from stepladder.laws.law import Array, Index, Mask
 from stepladder.laws.problem import PLAIN, Local, Overlay, Problem
+from stepladder.laws.threads import in_threads, thread_count
 
 VANISHED = 1e-8  # a coefficient below this part of every prediction is at zero
-ELEMENTS = 36_000  # of candidates times points in a block: its arrays stay in cache
-LEAST_BLOCK, LARGEST_BLOCK = 48, 1024  # candidates
+ELEMENTS = 36_000  # of candidates times points that move together: their arrays stay in cache
+FEWEST, MOST = 8, 1024  # candidates that move together
+WORTH = 20_000  # candidates times points that are worth a thread
 RIDGE = 1e-12  # of the unit diagonal: directions that the points do not determine stay put
 TINY = 1e-280
 LEAST_STEP = -0.95  # of a coefficient in its own unit: minus one would be zero, and stay there
+RISK = 10.0  # tolerances that a last step, which is not looked at, could lead up at most
 STIFF = 1e10  # damping beyond which there is no way down
-NEAR, FAR = 1e-2, 1.0  # damping of the first step, close to an optimum and anywhere
+NEAR, FAR = 0.1, 1.0  # damping of the first step, close to an optimum and anywhere
 TRUSTED, POOR = 0.7, 0.2  # parts of the promised decrease that make damping fall, and grow
 
 
@@ -28,7 +31,7 @@ class Descent(NamedTuple):
     """Where candidates ended."""
 
     coordinates: Array  # (starts, coordinates)
-    value: Array  # (starts,)
+    value: Array  # (starts,): before the last step, which gains less than the tolerance
     converged: Mask  # (starts,)
     vanished: Mask  # (starts, coefficients): coefficients that went to zero
 
@@ -59,25 +62,24 @@ def descend(
         damping: of the first step: `NEAR` where the start is close to an optimum, else `FAR`.
         first: the objective around every start, where it is known already.
     """
-    size = int(np.clip(ELEMENTS // len(problem.target), LEAST_BLOCK, LARGEST_BLOCK))
-    blocks = [slice(at, at + size) for at in range(0, len(start), size)]
     held = np.zeros(start.shape, dtype=bool) if fixed is None else fixed
-    parts = [
-        _Block(
-            problem,
-            start[block],
-            held[block],
-            overlay.rows(block),
-            damping,
-            None if first is None else first.rows(block),
-        ).run(tolerance, steps)
-        for block in blocks
-    ]
-    return Descent(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def part(rows: Index) -> Descent:
+        known = None if first is None else first.rows(rows)
+        candidates = _Candidates(
+            problem, start[rows], held[rows], overlay.rows(rows), damping, known
+        )
+        return candidates.run(tolerance, steps)
+
+    shares = min(thread_count(), 1 + start.shape[0] * len(problem.target) // WORTH)
+    every = [np.arange(k, len(start), shares) for k in range(shares)]
+    parts = in_threads(part, every)
+    ends = Descent(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return ends.take(np.argsort(np.concatenate(every)))
 
 
-class _Block:
-    """A block of candidates; those that ended leave the arrays."""
+class _Candidates:
+    """Where all candidates are; some of them move at a time, and the next come as those end."""
 
     def __init__(
         self,
@@ -91,29 +93,44 @@ class _Block:
         self.problem = problem
         self.at = np.clip(start, problem.low, problem.high)
         self.held, self.overlay = held, overlay
-        self.local = problem.local(self.at, overlay) if first is None else first
+        self.together = int(np.clip(ELEMENTS // len(problem.target), FEWEST, MOST))
+        self.local = self._locals() if first is None else first
         self.damping = np.full(len(start), damping)
         self.converged = np.zeros(len(start), dtype=bool)
         self.refused = np.zeros(len(start), dtype=bool)  # the last step led up
+        self.left = np.zeros(len(start), dtype=np.intp)  # steps
 
     def run(self, tolerance: float, steps: int) -> Descent:
-        live = np.flatnonzero(np.isfinite(self.local.value))
-        for _ in range(steps):
-            if not len(live):
-                break
+        self.left[:] = steps
+        waiting = np.flatnonzero(np.isfinite(self.local.value))
+        live = waiting[:0]
+        while len(live) or len(waiting):
+            room = self.together - len(live)
+            live, waiting = np.concatenate([live, waiting[:room]]), waiting[room:]
             live = self._step(live, tolerance)
+            self.left[live] -= 1
+            live = live[self.left[live] > 0]
         return Descent(self.at, self.local.value, self.converged, self.local.share < VANISHED)
+
+    def _locals(self) -> Local:
+        blocks = [slice(k, k + self.together) for k in range(0, len(self.at), self.together)]
+        made = [self.problem.local(self.at[b], self.overlay.rows(b)) for b in blocks]
+        return Local(*(np.concatenate(column) for column in zip(*made, strict=True)))
 
     def _step(self, live: Index, tolerance: float) -> Index:
         """One step of the live candidates; those that still move."""
         local = self.local.rows(live)
-        step, promised = self._limited(live, local)
-        done = (np.abs(promised) <= tolerance * local.value + TINY) | (self.damping[live] > STIFF)
+        step, promised, sure = self._limited(live, local)
+        little = tolerance * local.value + TINY
+        done = (np.abs(promised) <= little) | (self.damping[live] > STIFF)
         self.converged[live[done]] = True
+        # the last step is there already, and ends some digits closer where it cannot lead far up
+        last = done & (sure >= -RISK * little)
+        self.at[live[last]] = self._moved(live[last], step[last])
         live, step, promised = live[~done], step[~done], promised[~done]
         if not len(live):
             return live
-        trial = np.clip(self.at[live] + step, self.problem.low, self.problem.high)
+        trial = self._moved(live, step)
         new = self.problem.local(trial, self.overlay.rows(live))
         fall = self.local.value[live] - new.value
         better = fall > 0
@@ -125,8 +142,12 @@ class _Block:
             field[taken] = fresh[better]
         return live
 
-    def _limited(self, live: Index, local: Local) -> tuple[Array, Array]:
-        """The damped step, and the decrease that the quadratic model promises for it.
+    def _moved(self, live: Index, step: Array) -> Array:
+        return np.clip(self.at[live] + step, self.problem.low, self.problem.high)
+
+    def _limited(self, live: Index, local: Local) -> tuple[Array, Array, Array]:
+        """The damped step, the decrease that the quadratic model promises for it, and the least
+        decrease by the parabola above the loss.
 
         A coefficient moves by its logarithm, which follows it along the valley it shares with its
         exponent; after a refusal it moves in its own unit, in which a floor goes straight to zero.
@@ -141,9 +162,12 @@ class _Block:
         if over.any():
             stop = np.where(over, np.clip(step, low, problem.high - at), 0.0)
             step = self._newton(local, frozen | over, stop, self.damping[live])
-        bent = np.einsum("sp,spq,sq->s", step, local.curvature, step)
-        promised = -np.sum(local.gradient * step, axis=1) - 0.5 * bent
-        return np.where(natural, np.log1p(np.maximum(step, LEAST_STEP)), step), promised
+        down = -np.sum(local.gradient * step, axis=1)
+        promised, sure = (
+            down - 0.5 * np.einsum("sp,spq,sq->s", step, bent, step)
+            for bent in (local.curvature, local.bound)
+        )
+        return np.where(natural, np.log1p(np.maximum(step, LEAST_STEP)), step), promised, sure
 
     @cached_property
     def _positive(self) -> Mask:

@@ -47,13 +47,16 @@ def _apart(problem: Problem, found: Descent) -> list[int]:
     if not searched:
         return [int(np.argmin(found.value))]
     low, high = searched_range(problem)
-    place = found.coordinates[:, :searched] / (high - low)
+    order = np.argsort(found.value, kind="stable")
+    place = found.coordinates[order, :searched] / (high - low)
+    alike = np.ones((len(order), len(order)), dtype=bool)
+    for column in place.T:
+        alike &= np.abs(column[:, None] - column) < SAME
     kept: list[int] = []
-    for row in np.argsort(found.value, kind="stable"):
-        gap = np.abs(place[kept] - place[row]).max(axis=1)
-        if not (gap < SAME).any():
-            kept.append(int(row))
-    return kept
+    for row, near in enumerate(alike):
+        if not near[kept].any():
+            kept.append(row)
+    return order[kept].tolist()
 
 
 def polish(problem: Problem, candidates: Array) -> Descent:

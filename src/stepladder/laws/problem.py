@@ -42,7 +42,7 @@ class Local(NamedTuple):
     gradient: Array  # (starts, coordinates)
     curvature: Array  # (starts, coordinates, coordinates)
     bound: Array  # the same shape
-    share: Array  # (starts, coefficients): the largest part of the sum that each one makes
+    share: Array  # (starts, coefficients): the part of the sum that each one makes, over the points
 
     def rows(self, rows: Index | slice) -> "Local":
         """The same of some candidates."""
@@ -106,7 +106,8 @@ class Problem:
 
     def residuals(self, coordinates: Array) -> Array:
         """(starts, points); not finite where the law has no logarithm."""
-        columns, weights = self._columns(coordinates), self._weights(coordinates)
+        values = self.values(coordinates)
+        columns, weights = self._columns(values), self._weights(values)
         with np.errstate(all="ignore"):
             return self._residual(_weighted_sum(columns, weights))[0]
 
@@ -126,11 +127,7 @@ class Problem:
             loss = self._terms(residual)
             w = self.weights if overlay.weights is None else overlay.weights
             value = np.matmul(loss.value[:, None, :], _column(w))[:, 0, 0]
-            gradient = np.matmul(jacobian, (w * loss.slope)[..., None])[..., 0]
-            curvature = _gram(jacobian, w * loss.curvature)
-            bound = curvature
-            if not self.objective.quadratic:
-                bound = _gram(jacobian, w * loss.bound)
+            gradient, curvature, bound = self._products(jacobian, loss, w)
             # what is not finite in the Jacobian is not finite in its sums
             ok = np.isfinite(value) & np.isfinite(gradient).all(axis=1)
             ok &= np.isfinite(bound).all(axis=(1, 2))
@@ -152,6 +149,18 @@ class Problem:
         gradient = np.matmul(weights, (slopes * loss.slope).T)
         shares = np.broadcast_to(share, (rows, share.shape[1])).copy()
         return Local(np.matmul(weights, loss.value), gradient, curvature, bound, shares)
+
+    def _products(self, jacobian: Array, loss: Terms, w: Array) -> tuple[Array, Array, Array]:
+        """Gradient, curvature and bound: one product of the Jacobian with all that it meets."""
+        count = jacobian.shape[1]
+        curvatures = (loss.curvature,) if self.objective.quadratic else (loss.curvature, loss.bound)
+        other = _apart(len(jacobian), 1 + count * len(curvatures), jacobian.shape[2])
+        np.multiply(w, loss.slope, out=other[:, 0])
+        for k, each in enumerate(curvatures):
+            mine = slice(1 + k * count, 1 + (k + 1) * count)
+            np.multiply(jacobian, (w * each)[:, None, :], out=other[:, mine])
+        made = np.matmul(jacobian, other.transpose(0, 2, 1))
+        return made[..., 0], made[..., 1 : 1 + count], made[..., -count:]
 
     def thinned(self, most: int) -> "Problem":
         """About `most` of the points, evenly spread over the target; itself where it has fewer."""
@@ -175,14 +184,15 @@ class Problem:
         """(points,): inverse squares of each point's noise, relative."""
         return self.weights if self.lean is None else self.weights / self.lean
 
+    @np.errstate(all="ignore")
     def linearised(self, coordinates: Array) -> tuple[Array, Array, Array]:
         """Residuals (starts, points), their Jacobian (starts, coordinates, points), and shares."""
-        columns, weights = self._columns(coordinates), self._weights(coordinates)
+        values = self.values(coordinates)
+        columns, weights = self._columns(values), self._weights(values)
         parts = [column * weight for column, weight in zip(columns, weights, strict=False)]
         total = np.broadcast_to(sum(parts[1:], parts[0]), (len(coordinates), len(self.target)))
         residual, slope = self._residual(total)
-        # coordinates apart in memory: each is then written in one piece
-        jacobian = np.empty((len(self.names), *total.shape)).transpose(1, 0, 2)
+        jacobian = _apart(len(coordinates), len(self.names), len(self.target))
         shares = np.empty((len(coordinates), len(self.law.coefficients)))
         searched, relative = len(self.law.parameters), self._relative(total, slope)
         for j, coefficient in enumerate(self.law.coefficients):
@@ -190,9 +200,8 @@ class Problem:
             column = columns[j] if coefficient.free else parts[j]
             np.multiply(slope, column, out=jacobian[:, searched + j])
             own = relative is slope and not coefficient.free
-            share = jacobian[:, searched + j] if own else parts[j] * relative
-            shares[:, j] = np.maximum(share.max(axis=-1), -share.min(axis=-1))
-        for k, derivative in enumerate(self._slopes(coordinates, columns, weights)):
+            shares[:, j] = _size(jacobian[:, searched + j] if own else parts[j] * relative)
+        for k, derivative in enumerate(self._slopes(values, columns, weights)):
             np.multiply(slope, derivative, out=jacobian[:, k])
         return residual, jacobian, shares
 
@@ -216,19 +225,17 @@ class Problem:
         bounds[:searched][mask] = np.log(bounds[:searched][mask])
         return bounds
 
-    def _parameters(self, coordinates: Array) -> dict[str, Array]:
-        values = self.values(coordinates)
+    def _parameters(self, values: Mapping[str, Array]) -> dict[str, Array]:
         return {p.name: values[p.name][..., None] for p in self.law.parameters}
 
-    def _columns(self, coordinates: Array) -> list[Array]:
+    def _columns(self, values: Mapping[str, Array]) -> list[Array]:
         with np.errstate(all="ignore"):
-            columns = self.law.columns(self._parameters(coordinates), self.inputs)
+            columns = self.law.columns(self._parameters(values), self.inputs)
         return [np.atleast_2d(np.asarray(c, dtype=np.float64)) for c in columns]
 
-    def _weights(self, coordinates: Array) -> list[Array]:
-        values = self.values(coordinates)
+    def _weights(self, values: Mapping[str, Array]) -> list[Array]:
         weights = [values[c.name][:, None] for c in self.law.coefficients]
-        return [*weights, np.ones((len(coordinates), 1))]
+        return [*weights, np.ones((1, 1))]
 
     def _residual(self, total: Array) -> tuple[Array, Array]:
         """The residual of a linear sum, and its derivative by that sum."""
@@ -244,10 +251,10 @@ class Problem:
         return predicted - self.observed, inner
 
     def _slopes(
-        self, coordinates: Array, columns: list[Array], weights: list[Array]
+        self, values: Mapping[str, Array], columns: list[Array], weights: list[Array]
     ) -> list[Array]:
         """The derivative of the linear sum by each searched coordinate."""
-        p = self._parameters(coordinates)
+        p = self._parameters(values)
         if self.law.slopes is not None:
             by_name = self.law.slopes(p, self.inputs, columns)
         else:
@@ -290,5 +297,11 @@ def _column(weights: Array) -> Array:
     return np.atleast_2d(weights)[..., None]
 
 
-def _gram(jacobian: Array, weights: Array) -> Array:
-    return np.matmul(jacobian * weights[:, None, :], jacobian.transpose(0, 2, 1))
+def _apart(starts: int, rows: int, points: int) -> Array:
+    """An empty (starts, rows, points), rows apart in memory: each is then written in one piece."""
+    return np.empty((rows, starts, points)).transpose(1, 0, 2)
+
+
+def _size(part: Array) -> Array:
+    """Root mean square over points (starts,) of (starts or 1, points)."""
+    return np.sqrt(np.einsum("sn,sn->s", part, part) / part.shape[1])

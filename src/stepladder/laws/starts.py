@@ -44,7 +44,7 @@ def solve_coefficients(problem: Problem, searched: Array) -> Array:
     shape = (len(searched), len(problem.target))
     columns = [
         np.broadcast_to(column, shape)
-        for column in problem._columns(np.concatenate([searched, blank], axis=1))
+        for column in problem._columns(problem.values(np.concatenate([searched, blank], axis=1)))
     ]
     design = np.stack(columns[: len(law.coefficients)], axis=-1) if law.coefficients else None
     if design is None:
