@@ -16,12 +16,17 @@ def resample(problem: Problem, optima: Array, count: int, seed: int) -> Array:
 
     Every refit descends from every optimum and keeps the lowest end.
     """
-    n = len(problem.target)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=count)
-    weights = drawn * problem.weights
+    weights = _times_drawn(len(problem.target), count, seed) * problem.weights
     found = [_refits(problem, optimum, weights) for optimum in optima]
     best = np.argmin([one.value for one in found], axis=0)
     return np.stack([one.coordinates for one in found])[best, np.arange(count)]
+
+
+def _times_drawn(points: int, count: int, seed: int) -> Array:
+    """How often each point is drawn, of as many draws as there are points: (count, points)."""
+    drawn = np.random.default_rng(seed).integers(points, size=(count, points))
+    drawn += points * np.arange(count)[:, None]
+    return np.bincount(drawn.ravel(), minlength=count * points).reshape(count, points).astype(float)
 
 
 def _refits(problem: Problem, optimum: Array, weights: Array) -> Descent:

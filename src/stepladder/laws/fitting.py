@@ -191,7 +191,7 @@ class _Fitting:
             intervals=methods[method],
             methods=methods,
             condition=condition,
-            left_out=left_out(self.problem, self.points.cost, optima.coordinates),
+            left_out=left_out(tried),
             widening=widening(tried),
             one_sided=one_sided(-residual),
             scale=scale,

@@ -11,8 +11,7 @@ from stepladder.laws.problem import Problem
 from stepladder.laws.profile import covariance
 from stepladder.laws.scale import residual_scale
 
-HELD = 0.1  # part of the runs that `left_out` leaves out, the dearest first
-CUTS = (0.5, 0.35, 0.2, 0.1)  # parts that are forecast from the others, to see whether bars hold
+CUTS = (0.5, 0.35, 0.2, 0.1)  # parts that are forecast from the others, the dearest
 PRIOR = 1.0  # cuts' worth of belief that the error bars are right
 
 
@@ -23,19 +22,20 @@ class Held(NamedTuple):
     error: Array  # (held,) standard deviation of an outcome by the law
 
 
-def dearest(cost: Array, part: float = HELD) -> Mask:
+def dearest(cost: Array, part: float) -> Mask:
     """The dearest runs: at least `part` of them, and every run that costs as much as one."""
     count = max(1, round(part * len(cost)))
     return np.asarray(cost >= np.sort(cost)[-count] * (1 - 1e-9))
 
 
-def left_out(problem: Problem, cost: Array, optima: Array) -> float | None:
-    """Root mean square residual at the dearest runs when the law is fitted without them.
+def left_out(tried: Sequence[Held | None]) -> float | None:
+    """Root mean square residual at the dearest runs when the law is fitted without them: those of
+    the last cut that is one of its own.
 
     None where fewer settings would be left than the law has unknowns.
     """
-    held = hold_out(problem, optima, dearest(cost), None)
-    return None if held is None else float(np.sqrt(np.mean(held.miss**2)))
+    held = [one for one in tried if one is not None]
+    return float(np.sqrt(np.mean(held[-1].miss ** 2))) if held else None
 
 
 def trials(
