@@ -160,8 +160,11 @@ class _Candidates:
         step = self._newton(local, frozen, np.zeros_like(at), self.damping[live])
         over = ~frozen & ((step < low) | (step > problem.high - at))
         if over.any():
+            some = np.flatnonzero(over.any(axis=1))
             stop = np.where(over, np.clip(step, low, problem.high - at), 0.0)
-            step = self._newton(local, frozen | over, stop, self.damping[live])
+            step[some] = self._newton(
+                local.rows(some), (frozen | over)[some], stop[some], self.damping[live[some]]
+            )
         down = -np.sum(local.gradient * step, axis=1)
         promised, sure = (
             down - 0.5 * np.einsum("sp,spq,sq->s", step, bent, step)
