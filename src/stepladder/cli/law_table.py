@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepladder.laws import registry
-from stepladder.laws.columns import readings
-from stepladder.laws.tables import Table, missing_hint, read_table, select
+from stepladder.laws.tables import Table, no_column, read_table, select
 from stepladder.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def every_column(path: Path, maps: Sequence[str], where: str | None) -> Table:
     table = _columns(path, maps, where, names)
     present = list(read_table(path).columns)
     if not target_of(table.columns):
-        raise ValueError(_no_column(path, TARGET, present, table.columns))
+        raise ValueError(no_column(path, TARGET, present, table.columns))
     if not set(AXES) & set(table.columns):
         near = " or ".join(f"{name}{did_you_mean(name, present)}" for name in AXES)
         raise ValueError(
@@ -64,22 +63,8 @@ def law_columns(law_name: str, path: Path, maps: Sequence[str], where: str | Non
     for name in names:
         if name not in table.columns:
             present = list(read_table(path).columns)
-            raise ValueError(f"law {law.name}: {_no_column(path, name, present, table.columns)}")
+            raise ValueError(f"law {law.name}: {no_column(path, name, present, table.columns)}")
     return table
-
-
-def _no_column(path: Path, name: str, present: Sequence[str], columns: Iterable[str]) -> str:
-    several = [one.column for one in readings(name, present)]
-    if len(several) > 1:
-        return (
-            f"several columns of {path.name} may be {name}: {', '.join(several)}. "
-            f"--map '{name}={several[0]}' says which"
-        )
-    hint = missing_hint(name, {*columns, *present})
-    return (
-        f"{path.name} has no column {name!r}{did_you_mean(name, present)}; it has "
-        f"{', '.join(present)}. --map {name}=COLUMN names it{hint}"
-    )
 
 
 def fit_table(

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stepladder.cli.law_table import count, counts
+from stepladder.cli.text_chart import Marks, text_chart
 from stepladder.laws.allocation import Allocation
 from stepladder.laws.backtesting import Backtest
 from stepladder.laws.comparing import Ranked
@@ -17,7 +18,6 @@ from stepladder.laws.design import Candidate
 from stepladder.laws.forecasting import Forecast
 from stepladder.laws.result import Fit
 
-WIDTH, HEIGHT = 64, 14
 COLOURS = {"converged": "green", "bound hit": "yellow", "several optima": "yellow"}
 
 
@@ -38,17 +38,10 @@ def show_fit(fit: Fit, ranking: Sequence[Ranked], notes: Sequence[str]) -> None:
 def chart(fit: Fit) -> str:
     """Measured points (o) and the law at the same inputs (·) along cost, in text."""
     cost, seen = np.log10(fit.points.cost), fit.points.target
-    grid = np.full((HEIGHT, WIDTH), " ")
-    low, high = seen.min(), seen.max()
-    for values, mark in ((fit.predict(fit.points.inputs), "·"), (seen, "o")):
-        column = (cost - cost.min()) / max(np.ptp(cost), 1e-9) * (WIDTH - 1)
-        row = (high - np.clip(values, low, high)) / (high - low) * (HEIGHT - 1)
-        grid[np.round(row).astype(int), np.round(column).astype(int)] = mark
-    lines = ["".join(row).rstrip() for row in grid]
-    lines[0] += f"   {high:.4g} {fit.law.target}   (o measured, · law)"
-    lines[-1] += f"   {low:.4g}"
-    axis = f"{10 ** cost.min():.1e}".ljust(WIDTH - 8) + f"{10 ** cost.max():.1e}"
-    return "\n".join(f"  │{line}" for line in lines) + f"\n  └{'─' * WIDTH}\n   {axis} cost"
+    series = [Marks(cost, fit.predict(fit.points.inputs), "·"), Marks(cost, seen, "o")]
+    ends = (f"{10 ** cost.min():.1e}", f"{10 ** cost.max():.1e}", "cost")
+    key = f"{fit.law.target}   (o measured, · law)"
+    return text_chart(series, float(seen.min()), float(seen.max()), key, ends)
 
 
 def draw(fit: Fit, path: Path) -> None:
@@ -72,8 +65,11 @@ def draw(fit: Fit, path: Path) -> None:
 
 def show_notes(notes: Sequence[str]) -> None:
     """Print remarks on how a table was read."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
     for note in notes:
-        Console().print(f"  [dim]·[/] {escape(note)}", highlight=False)
+        grid.add_row("  [dim]·[/]", escape(note))
+    if notes:
+        Console().print(grid, highlight=False)
 
 
 def show_forecast(made: Forecast, candidates: Sequence[Candidate]) -> None:

@@ -1,6 +1,7 @@
 """`stepladder show wsd cosine`: schedules as curves, in the terminal or in a figure."""
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,14 @@ def curve(name: str, options: Options) -> list[float]:
     """
     from stepladder.schedules import get
 
-    schedule, params = get(name), own_parameters(name, options)
+    schedule, params = get(name), own_parameters(name, options.names, options.set)
     return [
         schedule.factor(i / (POINTS - 1), warmup=options.warmup, **params) for i in range(POINTS)
     ]
 
 
-def own_parameters(name: str, options: Options) -> dict[str, Any]:
-    """The `--set` parameters that a schedule has; each must belong to one of those shown.
+def own_parameters(name: str, names: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
+    """The `--set` parameters that a schedule has; each must belong to one of `names`.
 
     Raises:
         ValueError: not of the form key=value, or a key that no schedule shown has.
@@ -69,15 +70,15 @@ def own_parameters(name: str, options: Options) -> dict[str, Any]:
     from stepladder.names import did_you_mean
     from stepladder.schedules import get
 
-    known = {key for other in options.names for key in get(other).parameters}
+    known = {key for other in names for key in get(other).parameters}
     params: dict[str, Any] = {}
-    for item in options.set:
+    for item in given:
         key, sign, value = item.partition("=")
         if not sign:
             raise ValueError(f"--set takes key=value, not {item!r}")
         if key not in known:
             near = did_you_mean(key, known)
-            raise ValueError(f"{', '.join(options.names)}: no parameter {key!r}{near}")
+            raise ValueError(f"{', '.join(names)}: no parameter {key!r}{near}")
         if key in get(name).parameters:
             params[key] = _literal(value)
     return params
@@ -87,7 +88,8 @@ def describe(name: str, options: Options) -> str:
     """The parameters behind a curve, as a suffix to its name."""
     from stepladder.schedules import get
 
-    values = get(name).parameters | own_parameters(name, options) | {"warmup": options.warmup}
+    own = own_parameters(name, options.names, options.set)
+    values = get(name).parameters | own | {"warmup": options.warmup}
     return f" ({', '.join(f'{key} {value}' for key, value in values.items())})"
 
 

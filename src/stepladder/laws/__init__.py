@@ -31,7 +31,8 @@ The contract, with `library/chinchilla.py` as the example:
   that allocation may choose.
 
 `get(name)` returns a law, `names()` lists them, `law.predict(values, inputs)` evaluates it, and
-`fit(law, columns)` fits it: `Fit.forecast`, `allocate`, `backtest` go on from there.
+`fit(law, columns)` fits it: `Fit.forecast`, `allocate`, `backtest` go on from there. Loss curves
+under a learning-rate schedule have `fit_curves` and its `forecast`.
 """
 
 from importlib import import_module
@@ -48,9 +49,11 @@ _PUBLIC = {
     "backtest": "backtesting",
     "compare": "comparing",
     "Fit": "result",
+    "Curve": "curves",
     "Forecast": "forecasting",
     "Objective": "objective",
     "fit": "fitting",
+    "fit_curves": "curve_forecast",
     "forecast": "forecasting",
     "power": "law",
     "get": "registry",

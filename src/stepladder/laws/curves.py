@@ -13,6 +13,7 @@ import numpy as np
 from stepladder.laws.law import Array, Index
 
 BLOCKS = 128  # changes of rate are gathered into at most so many, of equal drop
+TINY = 1e-300  # keeps a mean over changes of size zero a number
 
 
 class Curve(NamedTuple):
@@ -48,14 +49,18 @@ def schedule_inputs(lr: Array, at: Index, blocks: int | None = BLOCKS) -> dict[s
     drop, after = previous - lr[change], lr[change]
     begun = total[change] - lr[change]  # summed before the change
     groups = np.arange(len(change)) if blocks is None else _groups(drop, blocks)
-    seen = change[None, :] <= np.asarray(at)[:, None]
-    since = np.where(seen, total[at][:, None] - begun[None, :], 0.0)
-    size = np.where(seen, drop[None, :], 0.0)
+    # sums over the changes of each block that a point has seen, as differences of running sums:
+    # a rate that falls at every step has too many changes for an array of points by changes
+    ends = np.append(groups[1:], len(change))
+    done = np.searchsorted(change, at, side="right")
+    ends = np.clip(done[:, None], groups, ends)
+    size = np.abs(drop) + TINY
+    seen, moment = (_between(x, groups, ends) for x in (size, size * begun))
     return {
         "lr_sum": total[at],
-        "drop": np.add.reduceat(size, groups, axis=1),
+        "drop": _between(drop, groups, ends),
         "after": np.broadcast_to(_means(after, drop, groups), (len(at), len(groups))).copy(),
-        "since": _weighted_means(since, np.abs(size), groups),
+        "since": np.where(ends > groups, total[at][:, None] - moment / (seen + TINY), 0.0),
     }
 
 
@@ -109,12 +114,12 @@ def _groups(drop: Array, blocks: int) -> Index:
     return np.concatenate([[0], np.flatnonzero(new) + 1])
 
 
+def _between(x: Array, begin: Index, end: Index) -> Array:
+    """Sums of x from `begin` up to `end`."""
+    running = np.append(0.0, np.cumsum(x))
+    return np.asarray(running[end] - running[begin])
+
+
 def _means(x: Array, drop: Array, groups: Index) -> Array:
-    weight = np.abs(drop) + 1e-300
+    weight = np.abs(drop) + TINY
     return np.asarray(np.add.reduceat(x * weight, groups) / np.add.reduceat(weight, groups))
-
-
-def _weighted_means(x: Array, weight: Array, groups: Index) -> Array:
-    weight = weight + 1e-300
-    total = np.add.reduceat(x * weight, groups, axis=1)
-    return np.asarray(total / np.add.reduceat(weight, groups, axis=1))

@@ -1,4 +1,4 @@
-"""Tables of runs: CSV, Parquet, or a folder of runs; and the columns that a law needs from them."""
+"""Tables: CSV, Parquet, JSON lines, or a folder of runs; and the columns that a law needs."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stepladder.laws.columns import LETTERS, recognise, said
+from stepladder.laws.columns import LETTERS, readings, recognise, said
 from stepladder.laws.expressions import Column, evaluate
 from stepladder.names import did_you_mean
 
@@ -48,7 +48,7 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """Read `.csv` (also `.tsv`), `.parquet`, or a folder of run directories.
+    """Read `.csv` (also `.tsv`), `.parquet`, `.jsonl`, or a folder of run directories.
 
     Raises:
         ValueError: no such file, an unknown kind, no rows, or rows of different lengths.
@@ -63,8 +63,12 @@ def read_table(path: str | Path) -> Table:
         table = _read_parquet(path)
     elif path.suffix.lower() in (".csv", ".tsv", ".txt"):
         table = _read_csv(path)
+    elif path.suffix.lower() in (".jsonl", ".ndjson"):
+        table = _read_lines(path)
     else:
-        raise ValueError(f"{path}: cannot read {path.suffix!r}; give .csv, .parquet or a folder")
+        raise ValueError(
+            f"{path}: cannot read {path.suffix!r}; give .csv, .parquet, .jsonl or a folder"
+        )
     if not len(table):
         raise ValueError(f"{path} has no rows")
     return table
@@ -123,6 +127,26 @@ def _derive(columns: dict[str, Column], wanted: Sequence[str]) -> list[str]:
     return made
 
 
+def no_column(path: Path, name: str, present: Sequence[str], columns: Iterable[str]) -> str:
+    """What to say where a table lacks a column: the nearest, or the several that may be meant.
+
+    Args:
+        present: columns of the table.
+        columns: names that were read from it or computed.
+    """
+    several = [one.column for one in readings(name, present)]
+    if len(several) > 1:
+        return (
+            f"several columns of {path.name} may be {name}: {', '.join(several)}. "
+            f"--map '{name}={several[0]}' says which"
+        )
+    hint = missing_hint(name, {*columns, *present})
+    return (
+        f"{path.name} has no column {name!r}{did_you_mean(name, present)}; it has "
+        f"{', '.join(present)}. --map {name}=COLUMN names it{hint}"
+    )
+
+
 def missing_hint(name: str, columns: Iterable[str]) -> str:
     """How a missing column could be computed from those that are there."""
     present = set(columns)
@@ -150,6 +174,20 @@ def _read_csv(path: Path) -> Table:
             raise ValueError(f"{path}: row {at} has {len(row)} cells and the header {len(header)}")
     cells = zip(*rows[1:], strict=True) if len(rows) > 1 else [()] * len(header)
     return Table({name: _typed(column) for name, column in zip(header, cells, strict=True)})
+
+
+def _read_lines(path: Path) -> Table:
+    """A row a line, each an object; what a row lacks is NaN, or empty where it is text."""
+    records = []
+    for at, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(dict(_flat(json.loads(line))))
+        except (ValueError, AttributeError):
+            raise ValueError(f"{path}: line {at} is no JSON object") from None
+    names = dict.fromkeys(name for record in records for name in record)
+    return Table({n: _plain([record.get(n) for record in records]) for n in names})
 
 
 def _typed(cells: Sequence[str]) -> Column:
