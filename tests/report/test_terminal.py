@@ -27,7 +27,7 @@ def test_plan_names_every_choice_rung_and_part(plan: Plan) -> None:
         assert choice.name in text
         assert choice.value in text
     for rung in plan.rungs:
-        assert re.search(rf"rung \d.* {rung.recipe.model.width} ", text)
+        assert re.search(rf"\n\d.* {rung.recipe.model.width} x {rung.recipe.model.depth} ", text)
     assert words.flop(math.fsum(plan.flops.values())) in text
     assert all(note in text for note in plan.notes)
 

@@ -115,10 +115,10 @@ def _numbers(first: str, *rest: str) -> Table:
 
 
 def _rungs(plan: Plan) -> Table:
-    table = _numbers("", "width", "depth", "params", "tokens", "batch", "steps", "FLOP", "runs")
+    table = _numbers("rung", "shape", "params", "tokens", "batch", "steps", "FLOP", "runs")
     for i, rung in enumerate(plan.rungs):
-        role = {plan.base: " (base)", plan.wider: " (check)"}.get(i, "")
-        table.add_row(f"rung {i + 1}{role}", *_numbers_of(rung.recipe), str(len(rung.seeds)))
+        role = {plan.base: " base", plan.wider: " check"}.get(i, "")
+        table.add_row(f"{i + 1}{role}", *_numbers_of(rung.recipe), str(len(rung.seeds)))
     table.add_row("target", *_numbers_of(plan.target), "1", style="bold")
     return table
 
@@ -126,8 +126,7 @@ def _rungs(plan: Plan) -> Table:
 def _numbers_of(recipe: Recipe) -> Sequence[str]:
     spent = cost(recipe)
     return (
-        str(recipe.model.width),
-        str(recipe.model.depth),
+        f"{recipe.model.width} x {recipe.model.depth}",
         words.count(spent.parameters.total),
         words.count(recipe.tokens),
         words.count(recipe.batch),
