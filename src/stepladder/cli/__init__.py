@@ -22,7 +22,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "fit": ("stepladder.cli.fit", "a scaling law from your own runs, with honest intervals"),
     "forecast": ("stepladder.cli.forecast", "what a run will give, under a fitted law"),
     "curve": ("stepladder.cli.curve", "the rest of a loss curve, or it under another schedule"),
-    "allocate": ("stepladder.cli.allocate", "the best parameters and tokens for a budget"),
+    "allocate": (
+        "stepladder.cli.allocate",
+        "the best parameters, tokens, experts, ... for a budget",
+    ),
     "backtest": ("stepladder.cli.backtest", "would your cheap runs have told of the dear ones?"),
     "laws": ("stepladder.cli.laws", "every law: paper, constants, conventions, range"),
     "check": ("stepladder.cli.check", "does hyperparameter transfer hold for your torch model?"),

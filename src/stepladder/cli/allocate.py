@@ -1,4 +1,4 @@
-"""`stepladder allocate FIT.json --flops 1e24`: the best parameters and tokens for a budget."""
+"""`stepladder allocate FIT.json --flops 1e24`: the best use of a budget."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,15 @@ from stepladder.cli.options import parse_known
 
 if TYPE_CHECKING:
     from stepladder.laws.allocation import Allocation
+    from stepladder.laws.law import Law
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Split a budget between parameters and tokens, with the region that is nearly as good.
 
-    Further inputs of the law are options: --unique-tokens 1e11, --experts 64, ...
+    What else the law has is chosen too (experts, sparsity, bits). Every input of the law is an
+    option that settles it, or says what to choose from: --experts 64, --bits-weights 4,8,16, ...
     """
 
     fit: tyro.conf.Positional[str]
@@ -31,7 +33,7 @@ class Options:
     served_tokens: float = 0.0
     """Tokens of use after training, paid from the same compute."""
     memory: float | None = None
-    """Bytes for parameters."""
+    """Bytes for parameters, idle experts included."""
     bytes_per_param: float = 2.0
     """Bytes for each parameter."""
     unique_tokens: float | None = None
@@ -59,7 +61,6 @@ def main(argv: list[str]) -> int:
 
 
 def _allocation(options: Options, rest: list[str]) -> "Allocation":
-    from stepladder.cli.law_table import input_flags
     from stepladder.laws import registry
     from stepladder.laws.allocation import Budget, allocate
     from stepladder.laws.result import Fit
@@ -76,11 +77,21 @@ def _allocation(options: Options, rest: list[str]) -> "Allocation":
     settings: dict[str, Any] = {"tolerance": options.tolerance, "level": options.level}
     if Path(options.fit).is_file():
         fitted = Fit.load(options.fit)
-        given = input_flags(rest, [i.name for i in fitted.law.inputs])
-        return allocate(fitted, budget, given=given, **settings)
+        return allocate(fitted, budget, **_inputs(fitted.law, rest), **settings)
     if options.fit.endswith(".json"):
         raise ValueError(f"there is no file {options.fit}; stepladder fit --out writes one")
     name, _, label = options.fit.partition(":")
     law = registry.get(name)
-    given = input_flags(rest, [i.name for i in law.inputs])
-    return allocate(law, budget, values=law.published(label).values, given=given, **settings)
+    constants = law.published(label)
+    return allocate(law, budget, values=constants, **_inputs(law, rest), **settings)
+
+
+def _inputs(law: "Law", rest: list[str]) -> dict[str, Any]:
+    """What is settled, and what is to be chosen from."""
+    from stepladder.cli.law_table import choice_flags
+
+    lists = choice_flags(rest, [*dict.fromkeys([*(i.name for i in law.inputs), "tokens"])])
+    return {
+        "given": {name: x[0] for name, x in lists.items() if len(x) == 1},
+        "choices": {name: x for name, x in lists.items() if len(x) > 1},
+    }

@@ -113,19 +113,32 @@ def input_flags(rest: Sequence[str], names: Sequence[str]) -> dict[str, float]:
     """`--params 7e9 --tokens=1.4e11` as numbers by input name.
 
     Raises:
+        ValueError: an unknown flag, or a value that is not one number.
+    """
+    lists = choice_flags(rest, names)
+    for name, values in lists.items():
+        if len(values) > 1:
+            raise ValueError(f"--{name} needs one number, not {len(values)}")
+    return {name: values[0] for name, values in lists.items()}
+
+
+def choice_flags(rest: Sequence[str], names: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """Likewise, where each may be several numbers to choose from: `--experts 8,16,32`.
+
+    Raises:
         ValueError: an unknown flag, or a value that is not a number.
     """
     flags = [part for text in rest for part in text.split("=", 1)]
     if len(flags) % 2 or not all(flag.startswith("--") for flag in flags[::2]):
         raise ValueError(f"cannot read {' '.join(rest)!r}: give each input as --name number")
-    result = {}
+    result: dict[str, tuple[float, ...]] = {}
     for flag, text in zip(flags[::2], flags[1::2], strict=True):
         name = flag.lstrip("-").replace("-", "_")
         if name not in names:
             near = did_you_mean(name, names)
             raise ValueError(f"there is no option {flag}{near}; inputs are {', '.join(names)}")
         try:
-            result[name] = float(text)
+            result[name] = tuple(float(part) for part in text.split(","))
         except ValueError:
             raise ValueError(f"{flag} needs a number, not {text!r}") from None
     return result

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from stepladder.cli.law_table import count, counts
 from stepladder.cli.text_chart import Marks, text_chart
-from stepladder.laws.allocation import Allocation
+from stepladder.laws.allocation import Allocation, Choice
 from stepladder.laws.backtesting import Backtest
 from stepladder.laws.comparing import Ranked
 from stepladder.laws.design import Candidate
@@ -91,16 +91,59 @@ def show_forecast(made: Forecast, candidates: Sequence[Candidate]) -> None:
 
 
 def show_allocation(made: Allocation) -> None:
-    """Print the best use of a budget and the region around it."""
-    table = Table(title=f"{made.law}: {made.value:.4f} at best, limited by {made.binding}")
-    for heading in ("", "best", f"within {made.tolerance:.2%} of the loss", "best moves between"):
-        table.add_column(heading)
+    """Print the best use of a budget, the region around it, and what other choices would give."""
+    console = Console()
+    console.print(
+        f"[bold]{made.law}[/]: {made.value:.4f} at best, limited by {made.binding}", highlight=False
+    )
+    show_notes(_limits(made))
+    table = Table("", "best", f"within {made.tolerance:.2%}")
+    if made.intervals:
+        table.add_column("best moves between")
     for name, x in made.inputs.items():
-        near = " to ".join(count(end) for end in made.near[name])
-        moves = " to ".join(count(end) for end in made.intervals.get(name, ()))
-        table.add_row(name, count(x), near, moves)
-    table.add_row("tokens per parameter", f"{made.tokens_per_param:.1f}", "", "")
-    Console().print(table)
+        moves = [_span(made.intervals.get(name, (x, x)))] if made.intervals else []
+        table.add_row(name, count(x), _span(made.near[name]), *moves)
+    table.add_row("tokens per parameter", f"{made.tokens_per_param:.3g}")
+    table.add_row("training FLOP", f"{made.compute:.3g}")
+    if made.stored != made.inputs["params"]:
+        table.add_row("parameters in memory", count(made.stored))
+    console.print(table)
+    for name, choices in made.choices.items():
+        console.print(_choices_table(name, choices, made.value))
+
+
+def _limits(made: Allocation) -> list[str]:
+    """Where the best choice ends: beyond the fitted runs, or with the choices."""
+    lines = [
+        f"{name} {count(made.inputs[name])} lies outside {count(low)} to {count(high)}, where the "
+        "law was fitted"
+        for name, (low, high) in made.outside.items()
+    ]
+    for name, choices in made.at_end.items():
+        tried = ", ".join(f"{x:g}" for x in choices)
+        lines.append(
+            f"{name} {made.inputs[name]:g} is at the end of what was tried ({tried}): "
+            f"--{name.replace('_', '-')} names others, as in a,b,c"
+        )
+    return lines
+
+
+def _span(ends: tuple[float, float]) -> str:
+    """`1B to 3B`; empty where nothing is left to choose."""
+    low, high = (count(end) for end in ends)
+    return "" if low == high else f"{low} to {high}"
+
+
+def _choices_table(name: str, choices: Sequence[Choice], best: float) -> Table:
+    """Each value of an input with the best of the rest."""
+    table = Table(name, "params", "tokens", "at best", "worse by")
+    for one in choices:
+        worse = one.target / best - 1
+        table.add_row(
+            f"{one.value:g}", count(one.params), count(one.tokens), f"{one.target:.4f}",
+            "best" if one.target == best else f"{worse:.2%}",
+        )  # fmt: skip
+    return table
 
 
 def show_backtest(made: Backtest) -> None:

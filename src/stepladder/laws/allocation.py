@@ -1,19 +1,22 @@
-"""Where a budget goes: the best parameters and tokens, and the choices that are nearly as good."""
+"""Where a budget goes: the best parameters, tokens and what else a law may choose, with the choices
+that are nearly as good."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from stepladder.laws.bootstrap import percentile, resample
-from stepladder.laws.law import Array, Law
+from stepladder.laws.law import Array, Constants, Law
 from stepladder.laws.result import Fit
 
-GRID = 1201
+GRID, FEWEST = 1201, 61  # sizes that are tried, and how few where many other choices multiply them
+MOST = 100_000  # combinations
 SMALLEST, LARGEST = 1e4, 1e15  # parameters that are searched, first in steps of 2%
 REFITS = 300
+AT_ONCE = 4_000_000  # values of refits by combinations that are computed at a time
 NEARLY = 0.002  # part of the loss that "nearly as good" gives away
 
 
@@ -25,7 +28,8 @@ class Budget:
         flops: training compute; or `seconds` and `flops_per_second` (at the utilisation reached).
         served_tokens: tokens the model will generate or read in use; two FLOP for each parameter
             and token come out of the same `flops` (arXiv:2401.00448 counts so).
-        memory: bytes for parameters, at `bytes_per_param` each.
+        memory: bytes for parameters, at `bytes_per_param` each (of 16 bits, where a law chooses
+            how many).
         unique_tokens: tokens there are; a law without repetition may not use more.
     """
 
@@ -55,17 +59,32 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One value of an input that may be chosen, with the best of everything else."""
+
+    value: float
+    target: float
+    params: float
+    tokens: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Allocation:
     """The best use of a budget.
 
     Args:
-        inputs: the best value of each input.
+        inputs: the best value of each input, and the tokens.
         value: what the law promises there.
         near: of each input, the range over which the law gives away at most `tolerance` of it.
-        intervals: of params and tokens, how far the best choice itself moves between refits to
+        intervals: of what is chosen, how far the best choice itself moves between refits to
             resampled runs; empty where the law was not fitted here.
+        choices: of each input that has several values to choose from, what every one would give.
         binding: what limits the choice: flops, memory or unique tokens.
         tokens_per_param: ratio at the best.
+        compute: training FLOP.
+        stored: parameters in memory.
+        outside: of each input beyond it, the range that the law was fitted on.
+        at_end: of each input whose best value is the first or last of its choices, the choices.
     """
 
     law: str
@@ -74,8 +93,13 @@ class Allocation:
     near: Mapping[str, tuple[float, float]]
     tolerance: float
     intervals: Mapping[str, tuple[float, float]]
+    choices: Mapping[str, tuple[Choice, ...]]
     binding: str
     tokens_per_param: float
+    compute: float
+    stored: float
+    outside: Mapping[str, tuple[float, float]]
+    at_end: Mapping[str, tuple[float, ...]]
 
     def to_json(self) -> dict[str, Any]:
         """JSON types."""
@@ -86,7 +110,7 @@ def allocate(
     law: Fit | Law,
     budget: Budget,
     *,
-    values: Mapping[str, float] | None = None,
+    values: Mapping[str, float] | Constants | None = None,
     given: Mapping[str, float] | None = None,
     choices: Mapping[str, Sequence[float]] | None = None,
     tolerance: float = NEARLY,
@@ -96,54 +120,78 @@ def allocate(
 
     Args:
         law: a fit, or a law with `values` (its first published constants where none are given).
-        given: inputs that are settled (unique tokens, bits, ...).
+        given: inputs that are settled (unique tokens, bits, ...), params and tokens among them.
         choices: values to choose from, instead of the law's own.
         tolerance: part of the target that the region of nearly best choices may give away.
         level: of the intervals.
 
     Raises:
-        ValueError: the law has no params and tokens to trade off, an input is neither given nor to
-            be chosen, or the budget allows nothing.
+        ValueError: the law has no params, or no tokens and none are given; an input is neither
+            given nor to be chosen, or cannot be; or the budget allows nothing.
     """
     form = law.law if isinstance(law, Fit) else law
-    best_values = law.values if isinstance(law, Fit) else (values or form.published().values)
+    numbers, ranges = _known(law, values)
     given = dict(given or {})
     if budget.unique_tokens is not None and "unique_tokens" in {i.name for i in form.inputs}:
         given.setdefault("unique_tokens", budget.unique_tokens)
     options = _options(form, given, choices or {})
-    wide, _ = _combined(form, budget, _searched(given), options)
-    first = int(np.argmin(_evaluate(form, best_values, wide)))
-    fine, binding = _combined(form, budget, _around(wide["params"][first], given), options)
+    count = _sizes(options)
+    wide, _ = _combined(form, budget, _searched(given, count), options, given)
+    first = int(np.argmin(_evaluate(form, numbers, wide)))
+    around = _around(wide["params"][first], given, count)
+    fine, binding = _combined(form, budget, around, options, given)
     grid = {name: np.append(x, wide[name]) for name, x in fine.items()}
-    value = _evaluate(form, best_values, grid)
+    value = _evaluate(form, numbers, grid)
     best = int(np.argmin(value[: len(binding)]))
     near = value <= value[best] * (1 + tolerance)
     samples = _refits(law) if isinstance(law, Fit) else None
+    chosen = {name: float(x[best]) for name, x in grid.items()}
     return Allocation(
         law=form.name,
-        inputs={name: float(x[best]) for name, x in grid.items()},
+        inputs=chosen,
         value=float(value[best]),
         near={name: (float(x[near].min()), float(x[near].max())) for name, x in grid.items()},
         tolerance=tolerance,
         intervals=_intervals(form, samples, grid, level) if samples else {},
+        choices={n: _compared(n, x, grid, value) for n, x in options.items() if len(x) > 1},
         binding=binding[best],
-        tokens_per_param=float(grid["tokens"][best] / grid["params"][best]),
+        tokens_per_param=chosen["tokens"] / chosen["params"],
+        compute=float(form.compute(chosen)),
+        stored=float(form.stored(chosen)),
+        outside=_outside(chosen, ranges),
+        at_end=_at_ends(chosen, options),
     )
 
 
-def _searched(given: Mapping[str, float]) -> Array:
+def _known(
+    law: Fit | Law, values: Mapping[str, float] | Constants | None
+) -> tuple[Mapping[str, float], Mapping[str, tuple[float, float]]]:
+    """The law's values, and the range of each input that they were fitted on."""
+    if isinstance(law, Fit):
+        scalars = {name: x for name, x in law.points.inputs.items() if x.ndim == 1}
+        return law.values, {n: (float(x.min()), float(x.max())) for n, x in scalars.items()}
+    values = values or law.published()
+    return (values.values, values.valid) if isinstance(values, Constants) else (values, {})
+
+
+def _sizes(options: Mapping[str, Sequence[float]]) -> int:
+    """How many sizes are tried beside so many other choices."""
+    return int(np.clip(MOST // prod(len(x) for x in options.values()), FEWEST, GRID))
+
+
+def _searched(given: Mapping[str, float], count: int) -> Array:
     """Parameters that are tried, everywhere."""
     if "params" in given:
         return np.array([given["params"]])
-    return np.geomspace(SMALLEST, LARGEST, GRID)
+    return np.geomspace(SMALLEST, LARGEST, count)
 
 
-def _around(best: float, given: Mapping[str, float]) -> Array:
+def _around(best: float, given: Mapping[str, float], count: int) -> Array:
     """Likewise within a step of the best: a limit lies between two of the wide steps."""
     if "params" in given:
         return np.array([given["params"]])
-    step = (LARGEST / SMALLEST) ** (1 / (GRID - 1))
-    return np.geomspace(best / step, best * step, GRID)
+    step = (LARGEST / SMALLEST) ** (1 / (count - 1))
+    return np.geomspace(best / step, best * step, count)
 
 
 def _options(
@@ -151,13 +199,21 @@ def _options(
 ) -> dict[str, tuple[float, ...]]:
     """The values that every input but params and tokens may take."""
     names = [i.name for i in law.inputs]
-    if not {"params", "tokens"} <= set(names):
-        raise ValueError(f"law {law.name} has no params and tokens to trade off")
+    if "params" not in names:
+        raise ValueError(f"law {law.name} has no params: there is nothing to allocate")
+    if "tokens" not in names and "tokens" not in given:
+        raise ValueError(
+            f"law {law.name} holds at one number of tokens and does not say which is best: give "
+            "tokens"
+        )
     options = {}
     for i in law.inputs:
+        values = choices.get(i.name, (given[i.name],) if i.name in given else i.choices)
+        for x in values:
+            if not i.low <= x <= i.high or (i.falls and x <= 0):
+                raise ValueError(f"{i.name} cannot be {x:g}: it lies from {i.low:g} to {i.high:g}")
         if i.name in ("params", "tokens"):
             continue
-        values = choices.get(i.name, (given[i.name],) if i.name in given else i.choices)
         if not values:
             raise ValueError(f"law {law.name} needs {i.name} ({i.meaning}): give it")
         options[i.name] = tuple(values)
@@ -165,26 +221,24 @@ def _options(
 
 
 def _combined(
-    law: Law, budget: Budget, params: Array, options: Mapping[str, tuple[float, ...]]
+    law: Law,
+    budget: Budget,
+    params: Array,
+    options: Mapping[str, tuple[float, ...]],
+    given: Mapping[str, float],
 ) -> tuple[dict[str, Array], list[str]]:
     """Every allowed combination of inputs, each (combinations,), and what limits each."""
-    rows = list(product(params, *options.values()))
-    grid = dict(zip(("params", *options), np.array(rows, dtype=np.float64).T, strict=True))
-    return _affordable(law, budget, grid)
-
-
-def _affordable(
-    law: Law, budget: Budget, grid: dict[str, Array]
-) -> tuple[dict[str, Array], list[str]]:
-    """Add the tokens that the budget buys, and leave out what it does not."""
+    axes = np.meshgrid(params, *(np.array(x, dtype=float) for x in options.values()))
+    grid = {n: x.reshape(-1) for n, x in zip(("params", *options), axes, strict=True)}
     per_token = law.compute({**grid, "tokens": np.ones_like(grid["params"])})
     # forward only: a third of a training token
-    tokens = (budget.compute - budget.served_tokens * per_token / 3.0) / per_token
+    afforded = budget.compute / per_token - budget.served_tokens / 3.0
+    tokens = np.full_like(afforded, given["tokens"]) if "tokens" in given else afforded
     binding = np.full(len(tokens), "flops", dtype=object)
     if budget.unique_tokens is not None and "unique_tokens" not in grid:
         binding[tokens > budget.unique_tokens] = "unique tokens"
         tokens = np.minimum(tokens, budget.unique_tokens)
-    allowed = tokens >= 1.0
+    allowed = (tokens >= 1.0) & (tokens <= afforded * (1 + 1e-12))
     if budget.memory is not None:
         size = law.stored({**grid, "tokens": tokens}) * budget.bytes_per_param
         allowed &= size <= budget.memory
@@ -192,13 +246,48 @@ def _affordable(
     if not allowed.any():
         raise ValueError("the budget allows no choice: more memory or compute is needed")
     result = {name: x[allowed] for name, x in {**grid, "tokens": tokens}.items()}
-    return {i.name: result[i.name] for i in law.inputs}, binding[allowed].tolist()
+    named = dict.fromkeys([*(i.name for i in law.inputs), "tokens"])
+    return {name: result[name] for name in named}, binding[allowed].tolist()
 
 
 def _evaluate(law: Law, values: Mapping[str, Any], grid: Mapping[str, Array]) -> Array:
     with np.errstate(all="ignore"):
         value = law.predict(values, grid)
     return np.where(np.isfinite(value), value, np.inf)
+
+
+def _compared(
+    name: str, options: Sequence[float], grid: Mapping[str, Array], value: Array
+) -> tuple[Choice, ...]:
+    """What each option of an input gives at best; those that the budget forbids are left out."""
+    found = []
+    for option in options:
+        rows = np.flatnonzero(grid[name] == option)
+        if len(rows):
+            best = rows[np.argmin(value[rows])]
+            at = {n: float(grid[n][best]) for n in ("params", "tokens")}
+            found.append(Choice(value=float(option), target=float(value[best]), **at))
+    return tuple(found)
+
+
+def _outside(
+    chosen: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    return {
+        name: (low, high)
+        for name, (low, high) in ranges.items()
+        if name in chosen and not low * (1 - 1e-9) <= chosen[name] <= high * (1 + 1e-9)
+    }
+
+
+def _at_ends(
+    chosen: Mapping[str, float], options: Mapping[str, Sequence[float]]
+) -> dict[str, tuple[float, ...]]:
+    return {
+        name: tuple(x)
+        for name, x in options.items()
+        if len(x) > 1 and chosen[name] in (min(x), max(x))
+    }
 
 
 def _refits(fit: Fit) -> dict[str, Array]:
@@ -209,5 +298,12 @@ def _refits(fit: Fit) -> dict[str, Array]:
 def _intervals(
     law: Law, samples: Mapping[str, Array], grid: Mapping[str, Array], level: float
 ) -> Mapping[str, tuple[float, float]]:
-    best = np.argmin(_evaluate(law, samples, grid), axis=1)
-    return {name: percentile(grid[name][best], level) for name in ("params", "tokens")}
+    combinations, refits = len(grid["params"]), len(next(iter(samples.values())))
+    parts = np.array_split(np.arange(refits), max(1, combinations * refits // AT_ONCE))
+    best = np.concatenate(
+        [
+            np.argmin(_evaluate(law, {n: x[part] for n, x in samples.items()}, grid), axis=1)
+            for part in parts
+        ]
+    )
+    return {name: percentile(x[best], level) for name, x in grid.items() if len(set(x)) > 1}

@@ -169,10 +169,15 @@ class Law:
                 return constants
         from stepladder.names import did_you_mean
 
+        if not self.constants:
+            raise ValueError(
+                f"law {self.name} has no published constants here: fit it to runs of your own, as "
+                f"in stepladder fit RUNS.csv --law {self.name} --out FIT.json"
+            )
         known = [c.label for c in self.constants]
         raise ValueError(
             f"law {self.name} has no constants {label!r}{did_you_mean(label, known)}; "
-            f"it has {', '.join(known) or 'none'}"
+            f"it has {', '.join(known)}"
         )
 
     def _terms(self, p: Values, x: Values) -> list[tuple[ArrayLike, ArrayLike]]:

@@ -57,8 +57,7 @@ JOINT_MOE = register(
         ),
         columns=_columns,
         stored=total_params,
-        note="Confirmed second-hand: both terms are powers whose scale and exponent depend on "
-        "E_hat; the shape of that dependence is recalled, and the constants are left out. "
+        note="The form is confirmed second-hand; the constants could not be and are left out. "
         "Memory counts every feed-forward layer (two thirds of a block) once an expert.",
     )
 )  # fmt: skip

@@ -42,6 +42,11 @@ def _compute(x: Mapping[str, ArrayLike]) -> Array:
     return np.asarray(6.0 / 16.0 * bits * np.asarray(x["params"]) * np.asarray(x["tokens"]))
 
 
+def _stored(x: Mapping[str, ArrayLike]) -> Array:
+    """Parameters of 16 bits that take as much memory."""
+    return np.asarray(np.asarray(x["bits_weights"]) / 16.0 * np.asarray(x["params"]))
+
+
 register(
     Law(
         name="precision",
@@ -61,6 +66,7 @@ register(
         ),
         columns=_columns,
         compute=_compute,
+        stored=_stored,
         note="Published: alpha = beta = 0.4965, E = 2.7648 and a best training precision of 7 to 8 "
         "bits at any compute (second-hand); its other constants could not be confirmed and are "
         "left out. The authors call them unlikely to transfer.",

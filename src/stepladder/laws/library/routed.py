@@ -51,6 +51,12 @@ def effective_params(values: Mapping[str, float], params: ArrayLike, experts: Ar
     return np.asarray(10.0 ** (log_loss / (a + c * dense)))
 
 
+def total_params(x: Mapping[str, ArrayLike]) -> Array:
+    """Parameters held: in every second layer the feed-forward part, two thirds of it, E times."""
+    extra = (np.asarray(x["experts"], dtype=np.float64) - 1.0) / 3.0
+    return np.asarray(np.asarray(x["params"]) * (1.0 + extra))
+
+
 def _cutoff(v: Mapping[str, float]) -> float:
     """Dense parameters beyond which more experts no longer help: where b + c log N is zero."""
     return float(10.0 ** (-v["b"] / v["c"])) if v["c"] > 0 else float("inf")
@@ -90,6 +96,7 @@ ROUTED = register(
         ),
         columns=_columns,
         link="exp",
+        stored=total_params,
         derived={"N_cutoff": _cutoff, "E_max": lambda v: v["E_start"] * (1.0 + v["E_spread"])},
         constants=tuple(_published(name) for name in ROUTERS),
         note="At fixed tokens, so that N_cutoff moves with them. Published to three digits: "
