@@ -40,8 +40,8 @@ def _title(tuning: Result) -> str:
     check = tuning["check"]
     base, wider = check["widths"]
     holds = "holds" if check["holds"] else "does not hold"
-    moved = f"moved {check['moved_octaves']:+.2f} octaves"
-    return f"The rate tuned at width {base} {holds} at width {wider} ({moved})"
+    cost = f"{words.percent(check['lost'])} above its best"
+    return f"The rate tuned at width {base} {holds} at width {wider} ({cost})"
 
 
 def _width(axes: "Axes", losses: Losses, name: str, colour: str, *, over: bool) -> None:

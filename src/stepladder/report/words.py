@@ -112,19 +112,12 @@ def transfer(tuning: Result) -> str:
     """Whether the tuned rate holds one rung wider."""
     check = tuning["check"]
     base, wider = check["widths"]
-    moved = f"{check['moved_octaves']:+.2f}"
-    if check["bound_only"]:
-        moved += " or more"
-    cost = f"keeping the base rate costs {percent(check['lost'])} of the loss"
+    octaves = f"{check['moved_octaves']:+.2g}{' or more' if check['bound_only'] else ''}"
+    cost = f"at width {wider} the rate tuned at {base} costs {percent(check['lost'])} of the loss"
+    moved = f"{cost} (the optimum moved by {octaves} octaves)"
     if check["holds"]:
-        return (
-            f"The rate holds: from width {base} to {wider} the optimum moved by {moved} "
-            f"octaves; {cost}"
-        )
-    return (
-        f"The rate does NOT hold: from width {base} to {wider} the optimum moved by "
-        f"{moved} octaves; {cost}. Expect the target to do worse than forecast"
-    )
+        return f"The rate holds: {moved}"
+    return f"The rate does NOT hold: {moved}. Expect the target to do worse than forecast"
 
 
 def reach(forecast: Result) -> str:
