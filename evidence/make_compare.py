@@ -3,13 +3,13 @@
     python evidence/make_compare.py [NAME ...] [--part 1/2] [--root DIR] [--record]
 
 Every lever that a recipe can name, by `stepladder.compare`: the sources of Python's standard
-library, context 64, 16 tokens a parameter, three widths, three seeds, each recipe tuned by the same
-number of runs (five rates a factor of two apart around its own, at the smallest width, more for
-both where the best is at an end). Rates at the middle were found by a coarse search, a factor of
-eight apart, one short run each. Writes evidence/compare/<family>-<name>.json as each is done, and
-the figures; a lever whose file is there is not run again, and runs below --root are never paid for
-twice, so that it can be stopped at any time. `--record` does no runs: it puts what is there into
-the catalogue and writes evidence/compare/table.json.
+library, context 64, 16 tokens a parameter, three widths, three seeds and nine more of the baseline
+that all share, each recipe tuned by the same number of runs (five rates a factor of two apart
+around its own, at the smallest width, more for both where the best is at an end). Rates at the
+middle were found by a coarse search, a factor of eight apart, one short run each. Writes
+evidence/compare/<family>-<name>.json as each is done, and the figures; what a file or --root holds
+is not run again, so that it can be stopped at any time. `--record` does no runs: it puts what is
+there into the catalogue and writes evidence/compare/table.json.
 """
 
 import argparse
@@ -24,9 +24,13 @@ from typing import Any
 import torch
 
 from stepladder.batching import Settings, convert
+from stepladder.batching.horizon import step_law
 from stepladder.card import Evidence, record
-from stepladder.comparing.plan import make_plan
+from stepladder.comparing.growth import tuned_to
+from stepladder.comparing.plan import Plan, make_plan
 from stepladder.comparing.running import run
+from stepladder.comparing.search import FIRST_SEED
+from stepladder.comparing.verdict import effect_short
 from stepladder.cost import parameters
 from stepladder.data import Dataset, prepare
 from stepladder.durable import write_whole
@@ -52,7 +56,7 @@ TOKENIZER = "bpe:512"  # half the head, and so half the cost, of the demo's 1024
 CONTEXT, RATIO = 64, 16  # tokens a sequence, and a parameter
 BATCH = 8  # sequences, at the smallest rung: some 300 steps
 SCALES = (1.0, 4 / 3, 2.0)
-WIDTH, SEEDS = 12, 3
+WIDTH, SEEDS, BASELINE_SEEDS = 12, 3, 12
 RATE, DECAY = 2.0**-4, 0.1  # of the baseline
 SHRINK = RATE * DECAY  # rate x weight decay, the same for every method whose decay is decoupled
 
@@ -188,6 +192,8 @@ LEVERS = (
     growing("linear-ramp", end=4, until=0.5),
     growing("doubling", end=4),
     growing("norm-test", parts=4, eta=0.7, largest=4),
+    growing("inner-product-test", parts=4, theta=0.9, nu=0.7, largest=4),
+    growing("coordinate-norm-test", parts=4, eta=1.0, share=0.5, largest=4),
 )
 
 
@@ -238,16 +244,74 @@ class Patient:
                 time.sleep(2.0)
 
 
+class Remembering:
+    """An executor that knows the results of some runs, by key, and lets another make the rest."""
+
+    def __init__(self, known: dict[str, dict[str, Any]], executor: Patient) -> None:
+        self.known, self.executor = known, executor
+
+    def run(self, asked: Any) -> list[dict[str, Any]]:
+        """As `Stacked.run`."""
+        new = [(label, recipe) for label, recipe in asked if recipe.key not in self.known]
+        made = {result["key"]: result for result in self.executor.run(new)} if new else {}
+        return [(self.known | made)[recipe.key] for _, recipe in asked]
+
+
+def held(plan: Plan, content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The results in a lever's file, by key: of its tuning and of its rungs."""
+    found = {}
+    for k, (name, arm) in enumerate((("base", plan.base), ("lever", plan.lever))):
+        tuning = content["tuning"][name]
+        (tried,) = tuning["tried"]  # no fields but the rate are tuned here
+        for rate, losses in tried["losses"]:
+            for i, loss in enumerate(losses):
+                at = replace(tuned_to(arm, rate), seed=arm.seed + FIRST_SEED + i)
+                found[at.key] = result(at, loss, math.nan)
+        for pair, rung in zip(plan.rungs(), content["rungs"], strict=True):
+            at = tuned_to(pair[k], tuning["lr"])
+            for seed, loss in zip(plan.seeds + plan.more_seeds, rung["losses"][k], strict=False):
+                one = replace(at, seed=seed)
+                found[one.key] = result(one, loss, rung["seconds"][k])
+    return found
+
+
+def result(recipe: Recipe, loss: float | None, seconds: float) -> dict[str, Any]:
+    """A run's result as the store gives it."""
+    return {"key": recipe.key, "loss": loss, "diverged": loss is None, "seconds": seconds}
+
+
 def measure(lever: Lever, base: Recipe, executor: Patient) -> dict[str, Any]:
     """One comparison as plain data; one that cannot be made says why."""
     start = time.monotonic()
-    plan = make_plan(base, lever.recipe(base), scales=SCALES, seeds=SEEDS)
+    plan = plan_of(lever, base)
+    before = read(lever.name)
+    known = held(plan, before) if "rungs" in before and same_arms(plan, before) else {}
     try:
-        content = run(plan, executor.run).to_json()
+        content = run(plan, Remembering(known, executor).run).to_json()
     except ValueError as error:
         content = {"failed": str(error), **plan.to_dict()}
-    took = round(time.monotonic() - start, 1)
+    took = round(before.get("took", 0) + time.monotonic() - start, 1)
     return {**content, "name": lever.name, "command": f"{COMMAND} {lever.name}", "took": took}
+
+
+def plan_of(lever: Lever, base: Recipe) -> Plan:
+    """What is run for a lever."""
+    return make_plan(
+        base, lever.recipe(base), scales=SCALES, seeds=SEEDS, baseline_seeds=BASELINE_SEEDS
+    )
+
+
+def is_done(lever: Lever, base: Recipe) -> bool:
+    """Whether the lever's file is of just this comparison."""
+    plan, content = plan_of(lever, base), read(lever.name)
+    every = content.get("seeds", []) + content.get("more_seeds", [])
+    return same_arms(plan, content) and every == list(plan.seeds + plan.more_seeds)
+
+
+def same_arms(plan: Plan, content: dict[str, Any]) -> bool:
+    """Whether a file is of the plan's two recipes."""
+    keys = [content.get(name, {}).get("key") for name in ("base", "lever")]
+    return keys == [plan.base.key, plan.lever.key]
 
 
 def path_of(name: str) -> Path:
@@ -255,14 +319,20 @@ def path_of(name: str) -> Path:
     return OUT / f"{name.replace('/', '-')}.json"
 
 
+def read(name: str) -> dict[str, Any]:
+    """What is in the file of a lever; nothing where there is none."""
+    file = path_of(name)
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
 def measure_all(levers: list[Lever], root: Path) -> None:
-    """Every lever that has no file yet, one after another."""
+    """Every lever that is not measured yet, one after another."""
     torch.set_num_threads(1)
     dataset = prepare("stdlib", TOKENIZER)
     base = baseline(dataset)
     with Stacked(Store(root / "runs"), dataset, lambda _, __: Silent(), "cpu") as stacked:
         for lever in levers:
-            if not path_of(lever.name).exists():
+            if not is_done(lever, base):
                 content = measure(lever, base, Patient(stacked))
                 write_whole(path_of(lever.name), json.dumps(finite(content), indent=1) + "\n")
                 print(f"{lever.name}: {said(content)} [{content['took']} s]", flush=True)
@@ -275,18 +345,14 @@ def said(content: dict[str, Any]) -> str:
 
 def measured() -> list[dict[str, Any]]:
     """What is there, in the order of the levers."""
-    files = {lever.name: path_of(lever.name) for lever in LEVERS}
-    return [
-        {**json.loads(file.read_text()), "name": name}
-        for name, file in files.items()
-        if file.exists()
-    ]
+    return [content for lever in LEVERS if (content := read(lever.name))]
 
 
 def keep() -> None:
     """Table, figures and catalogue from the files that are there."""
     contents = measured()
     keep_baseline(len(contents))
+    keep_step_law({content["name"]: content for content in contents})
     rows = [row(content) for content in contents]
     write_whole(OUT / "table.json", json.dumps(rows, indent=1) + "\n")
     for family in dict.fromkeys(content["name"].partition("/")[0] for content in contents):
@@ -315,10 +381,33 @@ def keep_baseline(levers: int) -> None:
         record(family, name, evidence)
 
 
+def keep_step_law(contents: dict[str, dict[str, Any]]) -> None:
+    """What Step Law says of the smallest rung, beside what was best there."""
+    base = contents["optim/muon"]["base"]["recipe"]
+    params = parameters(Recipe.from_dict(base).model).non_embedding_with_head
+    lr, batch = step_law(params, base["tokens"])
+    half, twice = (
+        effect_short(rung["multipliers"]["compute"]["value"])
+        for rung in (
+            contents[f"batching/unchanged@{factor}"]["rungs"][0] for factor in ("0.5", "2")
+        )
+    )
+    said = (
+        f"AdamW at width {WIDTH} ({params:,} parameters, {base['tokens']:,} tokens; the law was "
+        f"fitted to far larger ones): it says rate {lr:.2g} and batch {batch:.0f} tokens; tuned at "
+        f"batch {base['batch']}, the best rate is "
+        f"{contents['optim/muon']['tuning']['base']['lr']:.2g}; "
+        f"half that batch changes the compute by {half}, twice by {twice}"
+    )
+    evidence = Evidence(result=said, command=COMMAND, figure="evidence/compare/batching.svg")
+    record("batching", "step-law", evidence)
+
+
 def conditions(content: dict[str, Any]) -> str:
     """Against what, and where."""
     widths = f"widths {WIDTH} to {round(WIDTH * SCALES[-1])}"
-    return f"against AdamW with linear decay, tuned equally; stdlib, {widths}, {SEEDS} seeds"
+    seeds = f"{SEEDS} seeds, {BASELINE_SEEDS} of the baseline"
+    return f"against AdamW with linear decay, tuned equally; stdlib, {widths}, {seeds}"
 
 
 def row(content: dict[str, Any]) -> dict[str, Any]:

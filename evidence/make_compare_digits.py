@@ -29,7 +29,8 @@ from torch import Tensor, nn
 import stepladder as sl
 from stepladder.card import Evidence, record
 from stepladder.comparing.growth import tuned_to
-from stepladder.comparing.multiplier import DRAWS, draw, estimate, loss_difference, seed_noise
+from stepladder.comparing.means import DRAWS, means_of, seed_noise
+from stepladder.comparing.multiplier import estimate, loss_difference
 from stepladder.comparing.search import Search, lost_by_tuning, tune
 from stepladder.comparing.verdict import verdict
 from stepladder.cost.optimizer import price
@@ -245,11 +246,11 @@ def measure(name: str, execute: Digits) -> dict[str, Any]:
         for arm, t in zip(arms, tuned, strict=True)
     ]
     losses = np.array([[trained(one, execute) for one in arm] for arm in rungs])
-    noise, pairing = seed_noise(losses)
-    lost = [lost_by_tuning(t, noise[k], DRAWS, seed=k) for k, t in enumerate(tuned)]
-    drawn = draw(losses, lost=lost)
+    noise = seed_noise(losses)
+    lost = [lost_by_tuning(t, noise.deviation[k], DRAWS, seed=k) for k, t in enumerate(tuned)]
+    means = means_of(losses, lost=lost)
     x = np.array([[compute(one) for one in arm] for arm in rungs])
-    made = estimate(x, losses, drawn, level=LEVEL)
+    made = estimate(x, means, level=LEVEL)
     return {
         "verdict": verdict(made, float(x[0, -1] / x[0, 0])),
         "multiplier": asdict(made.mean),
@@ -263,14 +264,14 @@ def measure(name: str, execute: Digits) -> dict[str, Any]:
                 "multipliers": {"compute": asdict(made.rungs[i])},
             }
             for i, (width, gap) in enumerate(
-                zip(WIDTHS, loss_difference(losses, drawn, level=LEVEL), strict=True)
+                zip(WIDTHS, loss_difference(means, level=LEVEL), strict=True)
             )
         ],
         "lr": [t.lr for t in tuned],
         "at_edge": [t.at_edge for t in tuned],
         "tuning_runs": [t.runs for t in tuned],
-        "noise": noise.tolist(),
-        "pairing": pairing,
+        "noise": noise.deviation.tolist(),
+        "pairing": noise.pairing,
     }
 
 

@@ -22,7 +22,8 @@ from make_compare import LEVERS, SCALES, SEEDS, TOKENIZER, Lever, baseline, path
 
 from stepladder.card import Evidence, record
 from stepladder.comparing.growth import grown_model, rungs, tuned_to
-from stepladder.comparing.multiplier import draw, estimate
+from stepladder.comparing.means import means_of
+from stepladder.comparing.multiplier import estimate
 from stepladder.comparing.verdict import verdict
 from stepladder.cost import cost
 from stepladder.data import Dataset, prepare
@@ -81,7 +82,7 @@ def one_cycle(base: Recipe, place: Place) -> dict[str, Any]:
     arms += [[tuned_to(c, rate) for _, c in pairs]]
     losses = np.array([[_losses(one, place) for one in arm] for arm in arms])
     x = np.array([[cost(one).flops_total + cost(one).flops_optimizer for one in a] for a in arms])
-    made = estimate(x, losses, draw(losses), level=LEVEL)
+    made = estimate(x, means_of(losses), level=LEVEL)
     return {
         "rate": rate,
         "tuned": known["tuning"]["lever"]["lr"],
