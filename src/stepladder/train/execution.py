@@ -10,9 +10,9 @@ import torch
 from stepladder.cost import cost
 from stepladder.recipe import Recipe
 
-# Compiling took half a minute on two cores and gained 11% at width 512 (one run, from 154 to 171
-# GFLOP/s), so that it pays for itself from about five minutes of work at 100 GFLOP/s on.
-CPU_COMPILE_FLOPS = 5e13
+# Compiling takes half a minute on two cores and gains 14% of a step at width 128, 8% at 256, 5% at
+# 512, little above (benchmarks/results/train.json): it pays from some ten minutes of work on.
+CPU_COMPILE_FLOPS = 1e14
 
 
 @dataclass(frozen=True, kw_only=True)
