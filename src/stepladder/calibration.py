@@ -28,7 +28,7 @@ from stepladder.data.workers import cpu_count, one_thread
 from stepladder.devices import Curve, Device, increasing, launches
 from stepladder.pacing import is_quiet, paced
 
-FORMAT = 6
+FORMAT = 7
 PATIENCE = 0.04  # seconds of tries for each figure
 LEAST_TRIES = 3
 CHAIN = 50  # operations in the chain that measures the cost of one
