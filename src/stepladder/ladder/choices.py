@@ -27,7 +27,12 @@ def choices(rule: Rule, target: Recipe, dataset: Dataset) -> tuple[Choice, ...]:
     )
     params = spent.parameters
     rows = [
-        ("width x depth", f"{model.width} x {model.depth}", "", "fills the budget; 64 a layer"),
+        (
+            "width x depth",
+            f"{model.width} x {model.depth}",
+            "",
+            "fills the budget; a layer for each 64 of width, at least 2",
+        ),
         (
             "parameters",
             f"{params.total:,}",
