@@ -1,5 +1,7 @@
 """The search against scipy: losses, positive coefficients, descents, optima."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -133,6 +135,34 @@ def test_overlaid_weights_are_a_problem_of_their_own():
     overlaid = descend(p, at, overlay=Overlay(weights=keep[None].astype(float)), tolerance=1e-12)
     alone = problem({n: x[keep] for n, x in table.items()})
     np.testing.assert_allclose(overlaid.value, descend(alone, at, tolerance=1e-12).value, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["squares", "huber"])
+def test_a_prior_is_part_of_the_objective_and_its_derivatives(loss):
+    table = chinchilla_table(TRUTH, noise=0.01, seed=11)
+    plain = problem(table, Objective(loss=loss, delta=0.1))
+    p = replace(plain, floor_noise=0.2)
+    at = p.coordinates({n: np.array([x]) for n, x in TRUTH.items()}) + 0.01
+    share, far = 0.7 * table["loss"].min(), np.log(TRUTH["E"]) + 0.01
+    added = 0.5 * (0.2 / 0.5) ** 2 * (far - np.log(share)) ** 2
+    assert p.value(at)[0] - plain.value(at)[0] == pytest.approx(added, rel=1e-9)
+    local, step = p.local(at), 1e-5
+    assert local.value[0] == pytest.approx(p.value(at)[0], rel=1e-12)
+    for k in range(at.shape[1]):
+        ends = [p.local(at + side * step * np.eye(5)[k]) for side in (1, -1)]
+        slope = (ends[0].value[0] - ends[1].value[0]) / (2 * step)
+        assert local.gradient[0, k] == pytest.approx(slope, rel=1e-5, abs=1e-9)
+    floor = p.names.index("E")
+    for fresh, old in ((local.curvature, plain.local(at).curvature),
+                       (local.bound, plain.local(at).bound)):  # fmt: skip
+        grown = np.zeros((5, 5))
+        grown[floor, floor] = (0.2 / 0.5) ** 2
+        np.testing.assert_allclose(fresh[0] - old[0], grown, atol=1e-9)
+    weights = np.random.default_rng(0).uniform(0.5, 2, (3, len(p.target)))
+    for fresh, old in zip(
+        p.reweighted(at[0], weights), p.local(np.repeat(at, 3, 0), Overlay(weights)), strict=True
+    ):
+        np.testing.assert_allclose(fresh, old, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize(("count", "elements"), [(1, 400), (3, 36_000), (3, 400)])

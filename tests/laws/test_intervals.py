@@ -18,9 +18,12 @@ from stepladder.laws.forecasting import forecast
 from stepladder.laws.holdout import missed, trials
 from stepladder.laws.noise import one_sided, uneven
 from stepladder.laws.objective import Objective
+from stepladder.laws.optima import search
 from stepladder.laws.panel import panel
 from stepladder.laws.points import leaning_to_dear, points
 from stepladder.laws.predictive import predictive
+from stepladder.laws.prior import has_floor
+from stepladder.laws.problem import problem_of
 from stepladder.laws.profile import covariance
 from stepladder.laws.scale import effective
 
@@ -273,6 +276,35 @@ def test_forecasts_lean_to_the_dear_runs():
         return np.mean(np.log(law.predict(table) / (table["loss"] * bend))[dear] ** 2)
 
     assert miss(leaning) < 0.5 * miss(found)
+
+
+def test_a_prior_of_the_floor_steadies_extrapolation_from_few_runs():
+    law, flops = get("power"), np.geomspace(1e16, 3e17, 8)
+    truth, target = {"E": 1.8, "A": 1e16**0.3, "alpha": 0.3}, {"flops": 1e20}
+    exact = law.predict(truth, {"flops": flops})
+    errors: dict[float | None, list[float]] = {0.02: [], None: []}
+    for seed in range(30):
+        loss = exact * np.exp(0.02 * np.random.default_rng(seed).normal(size=8))
+        told = points(law, {"flops": flops, "loss": loss})
+        for noise, of in errors.items():
+            p = problem_of(law, told, Objective(loss="squares"), noise)
+            ends = p.values(search(p, 30).coordinates[0])
+            of.append(float(np.log(law.predict(ends, target) / law.predict(truth, target))))
+    assert np.mean(np.square(errors[0.02])) < 0.7 * np.mean(np.square(errors[None]))
+
+
+def test_only_forecasts_from_few_runs_have_a_prior():
+    few = {n: x[::5] for n, x in chinchilla_table(TRUTH, 0.003).items()}
+    for table, has in ((few, True), (chinchilla_table(TRUTH, 0.003), False)):
+        found = fit("chinchilla", table, starts=20, bootstrap=0)
+        assert found.problem.prior is None
+        assert (panel(found).fits[0].problem.prior is not None) == has
+
+
+def test_a_floor_is_a_positive_end_of_the_target():
+    assert has_floor(get("chinchilla"))
+    assert not has_floor(get("kaplan"))
+    assert not has_floor(get("vocabulary-size"))  # signed: its E is no floor of a loss
 
 
 @given(

@@ -142,7 +142,8 @@ class _Fitting:
 
     @cached_property
     def problem(self) -> Problem:
-        return problem_of(self.law, self.points, self.settings.objective)
+        settings = self.settings
+        return problem_of(self.law, self.points, settings.objective, settings.floor_noise)
 
     @cached_property
     def settled(self) -> tuple[Descent, Scale, Array, Profile]:

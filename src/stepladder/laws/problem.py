@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from stepladder.laws.law import Array, Index, Law, Mask, apply_link, link_slope
 from stepladder.laws.objective import Objective, Terms, terms
+from stepladder.laws.prior import Prior, floor_prior, has_floor
 
 if TYPE_CHECKING:
     from stepladder.laws.points import Points
@@ -60,6 +61,7 @@ class Problem:
         lean: (points,) the part of them that is not due to noise; None for none.
         outcomes: how many of the last points count by squares whatever the loss: outcomes that
             were not measured, whose noise is normal.
+        floor_noise: the noise of a run, where the floor of the law has a prior; None for none.
     """
 
     law: Law
@@ -69,6 +71,7 @@ class Problem:
     objective: Objective
     lean: Array | None = None
     outcomes: int = 0
+    floor_noise: float | None = None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -93,6 +96,14 @@ class Problem:
         """The target as residuals see it."""
         return np.log(self.target) if self.objective.residual == "log" else self.target
 
+    @cached_property
+    def prior(self) -> Prior | None:
+        """What is believed of the floor."""
+        if self.floor_noise is None or not has_floor(self.law):
+            return None
+        measured = self.target[: len(self.target) - self.outcomes]
+        return floor_prior(self.law, measured, self.floor_noise)
+
     def values(self, coordinates: Array) -> dict[str, Array]:
         """The law's values, by name, of candidates (..., coordinates)."""
         natural = np.where(self.logarithmic, np.exp(coordinates * self.logarithmic), coordinates)
@@ -116,6 +127,7 @@ class Problem:
         with np.errstate(all="ignore"):
             residual = self.residuals(coordinates)
             total = np.sum(self.weights * self._terms(residual).value, axis=-1)
+            total = total if self.prior is None else total + self.prior.value(coordinates)
         return np.where(np.isfinite(total), total, np.inf)
 
     def local(self, coordinates: Array, overlay: Overlay = PLAIN) -> Local:
@@ -128,6 +140,9 @@ class Problem:
             w = self.weights if overlay.weights is None else overlay.weights
             value = np.matmul(loss.value[:, None, :], _column(w))[:, 0, 0]
             gradient, curvature, bound = self._products(jacobian, loss, w)
+            if self.prior is not None:
+                value = value + self.prior.value(coordinates)
+                _add_prior(self.prior, coordinates, gradient, curvature, bound)
             # what is not finite in the Jacobian is not finite in its sums
             ok = np.isfinite(value) & np.isfinite(gradient).all(axis=1)
             ok &= np.isfinite(bound).all(axis=(1, 2))
@@ -148,7 +163,11 @@ class Problem:
         )
         gradient = np.matmul(weights, (slopes * loss.slope).T)
         shares = np.broadcast_to(share, (rows, share.shape[1])).copy()
-        return Local(np.matmul(weights, loss.value), gradient, curvature, bound, shares)
+        value = np.matmul(weights, loss.value)
+        if self.prior is not None:
+            value = value + self.prior.value(candidate)
+            _add_prior(self.prior, candidate, gradient, curvature, bound)
+        return Local(value, gradient, curvature, bound, shares)
 
     def _products(self, jacobian: Array, loss: Terms, w: Array) -> tuple[Array, Array, Array]:
         """Gradient, curvature and bound: one product of the Jacobian with all that it meets."""
@@ -160,7 +179,8 @@ class Problem:
             mine = slice(1 + k * count, 1 + (k + 1) * count)
             np.multiply(jacobian, (w * each)[:, None, :], out=other[:, mine])
         made = np.matmul(jacobian, other.transpose(0, 2, 1))
-        return made[..., 0], made[..., 1 : 1 + count], made[..., -count:]
+        curvature = made[..., 1 : 1 + count]
+        return made[..., 0], curvature, curvature if len(curvatures) == 1 else made[..., -count:]
 
     def thinned(self, most: int) -> "Problem":
         """About `most` of the points, evenly spread over the target; itself where it has fewer."""
@@ -271,7 +291,9 @@ class Problem:
         return [np.imag(column) / COMPLEX_STEP for column in columns]
 
 
-def problem_of(law: Law, points: "Points", objective: Objective) -> Problem:
+def problem_of(
+    law: Law, points: "Points", objective: Objective, floor_noise: float | None = None
+) -> Problem:
     """The problem of fitting a law to checked points."""
     lean = points.lean
     return Problem(
@@ -281,6 +303,7 @@ def problem_of(law: Law, points: "Points", objective: Objective) -> Problem:
         weights=points.weights if lean is None else points.weights * lean,
         objective=objective,
         lean=lean,
+        floor_noise=floor_noise,
     )
 
 
@@ -291,6 +314,17 @@ def _weighted_sum(columns: Sequence[ArrayLike], weights: list[Array]) -> Array:
         if not (isinstance(column, float) and column == 0.0)
     ]
     return np.asarray(sum(parts[1:], parts[0]), dtype=np.float64)
+
+
+def _add_prior(
+    prior: Prior, coordinates: Array, gradient: Array, curvature: Array, bound: Array
+) -> None:
+    """Add a prior's slope and curvature to those of the points, in place."""
+    k = prior.coordinate
+    gradient[..., k] += prior.slope(coordinates)
+    curvature[..., k, k] += prior.weight
+    if bound is not curvature:
+        bound[..., k, k] += prior.weight
 
 
 def _column(weights: Array) -> Array:

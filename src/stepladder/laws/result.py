@@ -39,6 +39,7 @@ class Settings:
     level: float = 0.9
     seed: int = 0
     noise: float | None = None  # of a point of weight one, where it was measured
+    floor_noise: float | None = None  # noise of a run, where the floor has a prior (`prior`)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,8 @@ class Fit:
     @cached_property
     def problem(self) -> Problem:
         """The fitted problem."""
-        return problem_of(self.law, self.points, self.settings.objective)
+        settings = self.settings
+        return problem_of(self.law, self.points, settings.objective, settings.floor_noise)
 
     @cached_property
     def coordinates(self) -> Array:
