@@ -3,8 +3,9 @@
 Each table is read as the command line reads it. Fitted on the cheapest 80, 70 and 60% of its runs
 it forecasts the rest by the natural law with its rivals, as forecasts are made; on 70% also by the
 law that `--law auto` would choose from the fitted runs alone. Seven tables (`TUNED`) were looked at
-when the way to forecast was chosen; the others only afterwards. Writes evidence/laws/unseen.json
-and unseen.csv: names, counts, errors and coverage, none of the tables themselves.
+when the way to forecast was chosen, and those of few runs (`FEW`) when the prior of the floor was;
+the others only afterwards. Writes evidence/laws/unseen.json and unseen.csv: names, counts, errors
+and coverage, none of the tables themselves.
 
 The tables are read from the folder that STEPLADDER_UNSEEN names; those that are not there are
 skipped and named.
@@ -29,6 +30,7 @@ FOLDER = Path(__file__).parent / "laws"
 HELD, AUTO_HELD = (0.2, 0.3, 0.4), 0.3
 TUNED = frozenset({"gadre_c4_original", "llama3", "marin_comma", "misfitting_last",
                    "openclip_LAION-2B_imagenet1k", "laion_seg_clip", "step_moe_best"})  # fmt: skip
+FEW = 25  # fitted runs: with fewer the floor has a prior
 STARTS, INTERVALS = 60, 12
 
 
@@ -139,6 +141,11 @@ def _row(table: Unseen, asked: str, held: float, make) -> dict[str, object]:
     }  # fmt: skip
 
 
+def few(row: dict[str, object]) -> bool:
+    """Whether a backtest that was made fitted few runs."""
+    return "refused" not in row and int(str(row["fitted"])) < FEW
+
+
 def summary(rows: list[dict[str, object]]) -> dict[str, float]:
     """Medians and means over backtests that were made."""
     told = [row for row in rows if "refused" not in row]
@@ -176,8 +183,9 @@ def main(out: Path = FOLDER) -> None:
     }
     document = {
         **{name: summary(group) for name, group in groups.items()},
+        "natural_law_few_runs": summary([row for row in groups["natural_law"] if few(row)]),
         "natural_law_never_looked_at": summary(
-            [row for row in groups["natural_law"] if row["set"] not in TUNED]
+            [row for row in groups["natural_law"] if row["set"] not in TUNED and not few(row)]
         ),
         "absent": absent,
         "backtests": rows,
