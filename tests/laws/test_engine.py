@@ -183,6 +183,13 @@ def test_ends_do_not_depend_on_threads_or_on_who_moves_together(monkeypatch, cou
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
 
 
+def test_one_candidate_of_many_points_needs_one_thread(monkeypatch):
+    p = problem(chinchilla_table(TRUTH, noise=0.01, seed=12))
+    monkeypatch.setattr(descent, "thread_count", lambda: 3)
+    monkeypatch.setattr(descent, "WORTH", 10)
+    assert descend(p, starts(p, 20)[:1]).converged.all()
+
+
 def test_a_step_limit_is_each_candidates_own(monkeypatch):
     p = problem(chinchilla_table(TRUTH, noise=0.01, seed=9))
     monkeypatch.setattr(descent, "ELEMENTS", 400)
