@@ -186,10 +186,49 @@ def test_mistakes_say_what_to_type(capsys, runs, tmp_path):
     path.write_text(json.dumps(fit_json(capsys, runs)))
     assert "did you mean 'params'" in err(capsys, "forecast", path, "--parms", "7e9")
     assert "needs a number" in err(capsys, "forecast", path, "--params", "big", "--tokens", "1")
+    said = err(capsys, "forecast", path, "--params", "-7e9", "--tokens", "1e9")
+    assert "params cannot be -7e+09: it must be above 0" in said
+    assert "between 0 and 1" in err(capsys, "backtest", runs, "--law", "chinchilla", "--held", 1.5)
+    assert "needs one number" in err(capsys, "forecast", path, "--params", "1e9,2e9")
     path.write_text("{}")
     assert "not a fit" in err(capsys, "forecast", path, "--params", "7e9")
     path.write_text("{")
     assert "not JSON" in err(capsys, "forecast", path, "--params", "7e9")
+
+
+def test_a_column_that_two_others_give_is_shown(capsys, tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("N,D,loss\n1e8,1e9,3\n")
+    assert "--map flops='6*params*tokens'" in err(capsys, "fit", path, "--law", "power")
+
+
+def test_allocate_chooses_what_the_law_has(capsys):
+    argv = ("allocate", "moe-sparsity", "--flops", 1e20)
+    free = json.loads(out(capsys, *argv, "--json"))
+    some = json.loads(out(capsys, *argv, "--sparsity", "0,0.5", "--json"))
+    assert free["inputs"]["sparsity"] > some["inputs"]["sparsity"] == 0.5
+    assert [one["value"] for one in some["choices"]["sparsity"]] == [0, 0.5]
+    assert some["inputs"]["tokens"] * some["inputs"]["params"] * 3 == pytest.approx(1e20)
+    text = " ".join(out(capsys, *argv).split())
+    assert "sparsity 0.98 lies outside 0 to 0.95" in text
+    assert "worse by" in text
+    assert "sparsity cannot be 5" in err(capsys, *argv, "--sparsity", 5)
+    assert "no published constants here: fit it" in err(capsys, "allocate", "joint-moe")
+    routed = ("allocate", "routed", "--flops", 1e21)
+    assert "give tokens" in err(capsys, *routed)
+    assert json.loads(out(capsys, *routed, "--tokens", 1.3e11, "--json"))["inputs"]["experts"] > 1
+
+
+def test_notes_wrap_below_their_first_word(capsys, monkeypatch):
+    from stepladder.cli.law_view import show_notes
+
+    monkeypatch.setenv("COLUMNS", "40")
+    show_notes(["[bold] is no markup here, and this note is longer than a line"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("  · [bold] is")
+    assert lines[1].startswith("    ")
+    assert lines[1][4] != " "
+    assert max(map(len, lines)) <= 40
 
 
 def test_mistakes_in_a_table_are_said_once_with_its_rows(capsys, tmp_path):

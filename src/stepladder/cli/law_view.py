@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from stepladder.cli.law_table import count, counts
@@ -31,7 +31,7 @@ def show_fit(fit: Fit, ranking: Sequence[Ranked], notes: Sequence[str]) -> None:
     show_notes((*notes, *fit.reasons))
     console.print(_values_table(fit))
     for text in _facts(fit):
-        console.print(f"  {text}", highlight=False)
+        print_indented(console, text)
     console.print(chart(fit), highlight=False)
 
 
@@ -48,28 +48,37 @@ def draw(fit: Fit, path: Path) -> None:
     """A figure: measured against cost with the law, and residuals."""
     from matplotlib.figure import Figure
 
+    from stepladder.report.style import LIGHT
+
     figure = Figure(figsize=(7, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     order = np.argsort(fit.points.cost)
     cost, seen = fit.points.cost[order], fit.points.target[order]
     made = fit.predict(fit.points.inputs)[order]
-    above.plot(cost, seen, "o", ms=4, label="measured")
-    above.plot(cost, made, ".", ms=4, label=fit.law.form)
+    above.plot(cost, seen, "o", ms=4, color=LIGHT["run"], label="measured")
+    above.plot(cost, made, ".", ms=4, color=LIGHT["outcome"], label=fit.law.form)
     above.set(xscale="log", ylabel=fit.law.target)
-    above.legend()
-    below.axhline(0, color="grey", lw=0.8)
-    below.plot(cost, 100 * (seen / made - 1), ".")
+    above.legend(frameon=False)
+    below.axhline(0, color=LIGHT["muted"], lw=0.8)
+    below.plot(cost, 100 * (seen / made - 1), ".", color=LIGHT["run"])
     below.set(xlabel="cost", ylabel="residual, %")
     figure.savefig(path)
 
 
 def show_notes(notes: Sequence[str]) -> None:
     """Print remarks on how a table was read."""
-    grid = Table.grid(padding=(0, 1, 0, 0))
     for note in notes:
-        grid.add_row("  [dim]·[/]", escape(note))
-    if notes:
-        Console().print(grid, highlight=False)
+        print_indented(Console(), note, "· ")
+
+
+def print_indented(console: Console, text: str, bullet: str = "") -> None:
+    """Print text two columns in, its further lines below its first word."""
+    first = f"  {bullet}"
+    lines = fill(
+        text, console.width, initial_indent=first, subsequent_indent=" " * len(first),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    console.print(lines, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_forecast(made: Forecast, candidates: Sequence[Candidate]) -> None:
@@ -190,19 +199,26 @@ def _shares(weights: Mapping[str, float]) -> str:
 def _values_table(fit: Fit) -> Table:
     table = Table("", "value", f"{fit.settings.level:.0%} interval ({fit.method})", "meaning")
     for member in fit.law.members:
-        low, high = fit.intervals[member.name]
+        low, high = (_constant(end) for end in fit.intervals[member.name])
         table.add_row(
-            member.name, f"{fit.values[member.name]:.5g}", f"{count(low)} to {count(high)}",
+            member.name, _constant(fit.values[member.name]), f"{low} to {high}",
             member.meaning,
         )  # fmt: skip
     for name, value in fit.derived.items():
-        table.add_row(name, f"{value:.5g}", "", "derived")
+        table.add_row(name, _constant(value), "", "follows from the others")
     for optimum in fit.optima[1:]:
         values = ", ".join(f"{k} {v:.4g}" for k, v in optimum.values.items())
         table.add_row(
             "also", f"{optimum.objective:.6g}", f"deviance {optimum.deviance:.2f}", values
         )
     return table
+
+
+def _constant(x: float) -> str:
+    """A constant for reading: no powers of ten where digits will do."""
+    if not np.isfinite(x):
+        return "unbounded"
+    return f"{x:.0f}" if 1e4 <= abs(x) < 1e8 else f"{x:.4g}"
 
 
 def _facts(fit: Fit) -> list[str]:
@@ -221,7 +237,7 @@ def _facts(fit: Fit) -> list[str]:
 
 
 def _show_ranking(console: Console, ranking: Sequence[Ranked]) -> None:
-    table = Table("law", "error at the dearest", "coverage", "status")
+    table = Table("law", "error at the dearest", "intervals held", "status")
     for one in ranking:
         if one.backtest is None:
             table.add_row(one.law, "", "", f"[dim]{one.reason[:70]}[/]")
@@ -229,10 +245,12 @@ def _show_ranking(console: Console, ranking: Sequence[Ranked]) -> None:
             b = one.backtest
             table.add_row(one.law, f"{b.error:.3%}", f"{b.coverage:.0%}", b.status)
     console.print(table)
+    if len(ranking) > 1:
+        print_indented(console, "errors within a tenth of each other are alike: simpler laws first")
 
 
 def _candidates_table(candidates: Sequence[Candidate]) -> Table:
-    table = Table("next run", "cost", "interval shrinks by", "per cost")
+    table = Table("next run", "cost", "interval shrinks by", "per cost of the dearest")
     for one in candidates:
         table.add_row(
             counts(one.inputs), f"{one.cost:.2e}", f"{one.shrinks:.1%}", f"{one.per_cost:.3g}"

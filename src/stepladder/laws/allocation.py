@@ -209,9 +209,7 @@ def _options(
     options = {}
     for i in law.inputs:
         values = choices.get(i.name, (given[i.name],) if i.name in given else i.choices)
-        for x in values:
-            if not i.low <= x <= i.high or (i.falls and x <= 0):
-                raise ValueError(f"{i.name} cannot be {x:g}: it lies from {i.low:g} to {i.high:g}")
+        i.check(values)
         if i.name in ("params", "tokens"):
             continue
         if not values:

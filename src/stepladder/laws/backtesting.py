@@ -99,6 +99,8 @@ def backtest(
     law = registry.get(law) if isinstance(law, str) else law
     options.setdefault("bootstrap", 0)
     points, settings = prepare(law, columns, level=level, **options)
+    if above is None and not 0 < held < 1:
+        raise ValueError(f"held must lie between 0 and 1, a part of the runs, not {held:g}")
     mask = dearest(points.cost, held) if above is None else points.cost > above
     return backtest_points(law, points, mask, settings, rivals, most)
 

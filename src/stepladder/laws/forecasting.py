@@ -106,11 +106,7 @@ def _inputs(fit: Fit, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
         raise ValueError(f"law {fit.law.name} needs {', '.join(missing)} too")
     point = {name: np.asarray(inputs[name], dtype=np.float64) for name in names}
     for i in fit.law.inputs:
-        x = point[i.name]
-        if not (np.all(np.isfinite(x)) and np.all(x >= i.low) and np.all(x <= i.high)):
-            raise ValueError(f"{i.name} cannot be {x}: it lies from {i.low:g} to {i.high:g}")
-        if i.falls and np.any(x <= 0):
-            raise ValueError(f"{i.name} must be above 0, not {x}")
+        i.check(point[i.name])
     return point
 
 

@@ -67,6 +67,23 @@ class Input:
     high: float = np.inf
     choices: tuple[float, ...] = ()
 
+    def check(self, x: ArrayLike) -> None:
+        """Refuse what the input cannot be.
+
+        Raises:
+            ValueError: a value that is not finite or lies outside the bounds.
+        """
+        every = np.asarray(x, dtype=np.float64)
+        inside = np.isfinite(every) & (every >= self.low) & (every <= self.high)
+        if self.falls:
+            inside &= every > 0
+        if not inside.all():
+            low = "above 0" if self.falls and self.low <= 0 else f"at least {self.low:g}"
+            high = "" if np.isinf(self.high) else f" and at most {self.high:g}"
+            raise ValueError(
+                f"{self.name} cannot be {every[~inside].flat[0]:g}: it must be {low}{high}"
+            )
+
 
 def dense_compute(x: Mapping[str, ArrayLike]) -> Array:
     """Training compute in FLOP, six for each parameter and token (arXiv:2001.08361, table 1)."""

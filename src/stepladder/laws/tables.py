@@ -140,7 +140,7 @@ def no_column(path: Path, name: str, present: Sequence[str], columns: Iterable[s
             f"several columns of {path.name} may be {name}: {', '.join(several)}. "
             f"--map '{name}={several[0]}' says which"
         )
-    hint = missing_hint(name, {*columns, *present})
+    hint = missing_hint(name, {*columns, *present, *recognise(USUAL, present)})
     return (
         f"{path.name} has no column {name!r}{did_you_mean(name, present)}; it has "
         f"{', '.join(present)}. --map {name}=COLUMN names it{hint}"

@@ -116,7 +116,8 @@ def _number(name: str, value: float) -> str:
     if name == "passes":
         return f"{value:.3g}"
     if name not in COUNTS:
-        return f"{value:.3g}" if value < 1 or value > 1e5 else f"{value:g}"
+        whole = value == int(value) and value <= 1e5
+        return f"{value:g}" if whole else f"{value:.3g}"
     for scale, letter in SCALES:
         if value >= scale:
             return f"{value / scale:.3g}{letter}"
