@@ -162,7 +162,7 @@ def divergence(params: list[Tensor], x: Tensor, y: Tensor, share: float) -> Tens
     return (torch.special.xlogy(truth, truth) - truth * log).sum(dim=-1).mean(dim=1)
 
 
-def train(study: Study, settings: Settings, rates: np.ndarray) -> Outcome:
+def train(study: Study, settings: Settings, rates: np.ndarray, samples: int = SAMPLES) -> Outcome:
     """All rates and seeds of one batch size, side by side."""
     x, y = data()
     trials, batch = len(rates) * SEEDS, int(settings.batch)
@@ -177,7 +177,7 @@ def train(study: Study, settings: Settings, rates: np.ndarray) -> Outcome:
         trials=trials,
     )
     order = [torch.Generator().manual_seed(7 + s) for s in range(SEEDS)]
-    steps, schedule = SAMPLES // batch, get("linear")
+    steps, schedule = samples // batch, get("linear")
     for step in range(steps):
         factor = schedule.factor(midpoint(step, steps), warmup=0.05)
         built.param_groups[0]["lr"] = built.param_groups[0]["initial_lr"] * factor

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from stepladder.comparing.means import means_of
+from stepladder.comparing.multiplier import estimate
 from stepladder.cost import cost
 from stepladder.recipe import Data, Model, Optimizer, Parametrization, Recipe
 
@@ -37,6 +39,22 @@ def paired(multiplier, *, shared: float = 0.0, own: float = 0.0, seeds: int = 3,
     rungs = len(COMPUTE)
     noise = shared * rng.normal(size=(1, rungs, seeds)) + own * rng.normal(size=(2, rungs, seeds))
     return truth * np.exp(noise)
+
+
+BOTH = np.stack([COMPUTE, COMPUTE])
+
+
+def coverage(tables, multiplier: float):
+    """How often 90% intervals hold the truth: of the mean, of two rungs, of the trend.
+
+    `tables` are pairs of losses and of the baseline's further losses (or None).
+    """
+    held = []
+    for seed, (losses, more) in enumerate(tables):
+        made = estimate(BOTH, means_of(losses, more, count=300, seed=seed), level=0.9)
+        held.append([multiplier in m for m in (made.mean, made.rungs[0], made.rungs[-1])])
+        held[-1].append(1.0 in made.trend)
+    return np.mean(held, axis=0)
 
 
 Asked = Sequence[tuple[str, Recipe]]

@@ -79,13 +79,12 @@ def comparison_table(content: Result) -> RenderableType:
     """The verdict, and the multipliers with what stands behind them."""
     table = Table(box=None, pad_edge=False, padding=GAP)
     kinds = list(content["means"])
-    heads = ("width", "FLOP", "losses", f"x {kinds[0]}", *(f"x {k}" for k in kinds[1:]), "memory")
-    for head in heads:
+    for head in ("width", "FLOP", "losses", *(f"x {kind}" for kind in kinds), "memory"):
         table.add_column(head, justify="right")
     for rung in content["rungs"]:
         table.add_row(*_row(rung))
-    means = [content["means"][kind] for kind in kinds]
-    table.add_row("all", "", "", _times(means[0]), *map(_value, means[1:]), "")
+    compute, *others = content["means"].values()
+    table.add_row("all", "", "", _times(compute), *map(_value, others), "")
     trend = content["trend_per_decade"]
     return Group(
         Text(content["verdict"], style="bold"),
@@ -96,7 +95,7 @@ def comparison_table(content: Result) -> RenderableType:
             f"x: the baseline needs so many times the lever's cost for the lever's loss "
             f"({words.percent_level(content)} intervals)"
             + ("; seconds are as measured here" if "seconds" in kinds else "")
-            + "; losses and memory: the baseline's and the lever's"
+            + "; losses: baseline / lever; memory: lever over baseline"
         ),
         Text(f"each tenfold of compute changes it by a factor of {_times(trend)}"),
         *(Text(_rate(name, content["tuning"][name])) for name in ("base", "lever")),
@@ -127,8 +126,8 @@ def _value(interval: Result) -> str:
 
 
 def _factor(number: float) -> str:
-    """Two places, or two digits where they would not do."""
-    return f"{number:.2f}" if 0.1 <= number < 10 else f"{number:.2g}"
+    """Two places, or three digits where they would not do."""
+    return f"{number:.2f}" if 0.1 <= number < 10 else f"{number:.3g}"
 
 
 def _rate(name: str, tuning: Result) -> str:
