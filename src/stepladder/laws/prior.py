@@ -29,9 +29,13 @@ class Prior(NamedTuple):
         """Of candidates (..., coordinates)."""
         return 0.5 * self.weight * (coordinates[..., self.coordinate] - self.centre) ** 2
 
-    def slope(self, coordinates: Array) -> Array:
-        """Its derivative by the coordinate."""
-        return self.weight * (coordinates[..., self.coordinate] - self.centre)
+    def bend(self, coordinates: Array, gradient: Array, curvature: Array, bound: Array) -> None:
+        """Add its slope and curvature to those of the points, in place."""
+        k = self.coordinate
+        gradient[..., k] += self.weight * (coordinates[..., k] - self.centre)
+        curvature[..., k, k] += self.weight
+        if bound is not curvature:  # one array where the loss is a square
+            bound[..., k, k] += self.weight
 
 
 def has_floor(law: Law) -> bool:

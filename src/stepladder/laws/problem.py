@@ -142,7 +142,7 @@ class Problem:
             gradient, curvature, bound = self._products(jacobian, loss, w)
             if self.prior is not None:
                 value = value + self.prior.value(coordinates)
-                _add_prior(self.prior, coordinates, gradient, curvature, bound)
+                self.prior.bend(coordinates, gradient, curvature, bound)
             # what is not finite in the Jacobian is not finite in its sums
             ok = np.isfinite(value) & np.isfinite(gradient).all(axis=1)
             ok &= np.isfinite(bound).all(axis=(1, 2))
@@ -166,7 +166,7 @@ class Problem:
         value = np.matmul(weights, loss.value)
         if self.prior is not None:
             value = value + self.prior.value(candidate)
-            _add_prior(self.prior, candidate, gradient, curvature, bound)
+            self.prior.bend(candidate, gradient, curvature, bound)
         return Local(value, gradient, curvature, bound, shares)
 
     def _products(self, jacobian: Array, loss: Terms, w: Array) -> tuple[Array, Array, Array]:
@@ -317,17 +317,6 @@ def _weighted_sum(columns: Sequence[ArrayLike], weights: list[Array]) -> Array:
         if not (isinstance(column, float) and column == 0.0)
     ]
     return np.asarray(sum(parts[1:], parts[0]), dtype=np.float64)
-
-
-def _add_prior(
-    prior: Prior, coordinates: Array, gradient: Array, curvature: Array, bound: Array
-) -> None:
-    """Add a prior's slope and curvature to those of the points, in place."""
-    k = prior.coordinate
-    gradient[..., k] += prior.slope(coordinates)
-    curvature[..., k, k] += prior.weight
-    if bound is not curvature:
-        bound[..., k, k] += prior.weight
 
 
 def _column(weights: Array) -> Array:
