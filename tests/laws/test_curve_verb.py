@@ -59,9 +59,11 @@ def test_the_rest_of_a_run_from_its_empty_cells(capsys, tmp_path):
 
 
 def test_where_holds_the_end_out(capsys, logs):
-    made = json.loads(call(capsys, logs["cosine"], "--where", "step < 2800", "--json"))
+    argv = (logs["cosine"], "--where", "step < 2800", "--json")
+    made = json.loads(call(capsys, *argv))
     assert made["score"]["points"] == 60
     assert made["score"]["prede"] < 0.01
+    assert json.loads(call(capsys, *argv, "--schedule", logs["cosine"])) == made
 
 
 def test_a_named_schedule_is_shaped_as_the_logs(capsys, logs):

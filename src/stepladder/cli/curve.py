@@ -145,8 +145,11 @@ def _target(options: Options, runs: "Sequence[Logged]") -> "tuple[Target, list[L
     """The run to forecast, and the log that it was read from besides `runs`."""
     if options.schedule is None:
         return _rest(runs[-1]), []
-    if Path(options.schedule).suffix:
-        return _scheduled(Path(options.schedule), options.map)
+    path = Path(options.schedule)
+    if path in options.runs:  # the losses learned from are no score
+        return _rest(next(run for run in runs if run.name.startswith(path.name))), []
+    if path.suffix:
+        return _scheduled(path, options.map)
     return _named(options, runs), []
 
 

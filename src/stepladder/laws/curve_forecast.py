@@ -34,7 +34,7 @@ SETTLED = (0.02, 0.1)  # of a run: its first losses, warmup mostly, that no powe
 LOWEST_RATE = 1e-4  # of the peak: the law divides by powers of the rate
 LEAST_NOISE = 2e-3  # of a loss: no law of seven constants is nearer than that to any curve
 OUTLYING = 2.0  # standard deviations from which on a residual counts less
-DRIFT = 0.003  # of the loss, for every factor of e beyond the longest curve
+DRIFT = 0.01  # of the loss, for every factor of e in steps beyond the longest curve
 PARTS = (0.5, 0.7)  # of every curve: what is forecast from them sets the interval's width
 ROUNDS = 4
 STEPS = 60  # of a descent: beyond that it creeps along a valley that no curve tells
@@ -89,7 +89,7 @@ class CurveFit:
         covariance: (7, 7) of the coordinates.
         noise: standard deviation of the logarithm of a logged loss.
         freedom: of its estimate: losses that count as independent, less the constants.
-        reach: rate summed over the longest curve.
+        last: the step up to which the longest curve is known.
         widened: factor that parts left out asked of the interval, 1 or more.
     """
 
@@ -99,7 +99,7 @@ class CurveFit:
     freedom: float
     peak: float
     unit: float
-    reach: float
+    last: int
     widened: float = 1.0
 
     @property
@@ -145,7 +145,7 @@ class CurveFit:
         inputs = schedule_inputs(_in_peaks(lr, self.peak), at, BLOCKS)
         middle = _log_loss(self.coordinates, inputs)
         slope = _slope(self.coordinates, inputs)
-        drift = DRIFT * np.log(np.maximum(inputs["lr_sum"] * self.peak / self.reach, 1.0))
+        drift = DRIFT * np.log(np.maximum(np.asarray(at) / self.last, 1.0))
         variance = np.einsum("pi,ij,pj->p", slope, self.covariance, slope)
         error = np.sqrt(variance + noise**2 + drift**2)
         return middle + np.log(self.unit), self.widened * error
@@ -230,7 +230,7 @@ def _fit(curves: Sequence[Curve]) -> CurveFit:
         freedom=max(4.0, len(seen) / dependence - len(NAMES)),
         peak=peak,
         unit=unit,
-        reach=float(inputs["lr_sum"].max()) * peak,
+        last=max(int(curve.at[-1]) for curve in curves),
     )
 
 

@@ -29,6 +29,7 @@ HINTS = (
     ("loss", "log(perplexity)", ("perplexity",)),
     ("loss", "log(ppl)", ("ppl",)),
 )
+SHOWN = 6  # columns named in a message
 COUNT = re.compile(r"([0-9.,]+(?:[eE][-+]?[0-9]+)?)\s*([kKmMbBgGtT]?)")  # 135M, 1.3B, 1,000
 
 
@@ -136,8 +137,9 @@ def no_column(path: Path, name: str, present: Sequence[str], columns: Iterable[s
     """
     several = [one.column for one in readings(name, present)]
     if len(several) > 1:
+        more = f", ... ({len(several)} in all)" if len(several) > SHOWN else ""
         return (
-            f"several columns of {path.name} may be {name}: {', '.join(several)}. "
+            f"several columns of {path.name} may be {name}: {', '.join(several[:SHOWN])}{more}. "
             f"--map '{name}={several[0]}' says which"
         )
     hint = missing_hint(name, {*columns, *present, *recognise(USUAL, present)})
