@@ -153,7 +153,10 @@ def test_best_sparsity_is_the_papers(flops):
     assert best.value == pytest.approx(value, rel=1e-6)
     assert best.inputs["sparsity"] == sparsity
     assert best.inputs["params"] == pytest.approx(params, rel=0.02)
-    assert best.at_end == {"sparsity": choices}  # as the paper says: towards one
+    assert sparsity == 0.95  # as the paper says: towards one
+    own = allocate(get("moe-sparsity"), Budget(flops=flops))
+    assert own.at_end["sparsity"][-1] == own.inputs["sparsity"]
+    assert not best.at_end  # the caller's own choices need no remark
     assert [one.value for one in best.choices["sparsity"]] == list(choices)
     for one in best.choices["sparsity"]:
         alone, _, _ = best_by_paper(sparse_loss, lambda n, s: 6 * n * (1 - s), flops, (one.value,))

@@ -84,7 +84,8 @@ class Allocation:
         compute: training FLOP.
         stored: parameters in memory.
         outside: of each input beyond it, the range that the law was fitted on.
-        at_end: of each input whose best value is the first or last of its choices, the choices.
+        at_end: of each input whose best value is the first or last of the law's own choices, the
+            choices.
     """
 
     law: str
@@ -159,7 +160,7 @@ def allocate(
         compute=float(form.compute(chosen)),
         stored=float(form.stored(chosen)),
         outside=_outside(chosen, ranges),
-        at_end=_at_ends(chosen, options),
+        at_end=_at_ends(chosen, {n: x for n, x in options.items() if n not in (choices or {})}),
     )
 
 
