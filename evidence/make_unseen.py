@@ -8,7 +8,8 @@ the others only afterwards. Writes evidence/laws/unseen.json and unseen.csv: nam
 and coverage, none of the tables themselves.
 
 The tables are read from the folder that STEPLADDER_UNSEEN names; those that are not there are
-skipped and named.
+skipped and named. What is made is written table by table: a run that was stopped goes on from
+there, one that ended starts over.
 """
 
 import csv
@@ -147,8 +148,10 @@ def few(row: dict[str, object]) -> bool:
 
 
 def summary(rows: list[dict[str, object]]) -> dict[str, float]:
-    """Medians and means over backtests that were made."""
+    """Medians and means over backtests that were made; nothing but counts where none were."""
     told = [row for row in rows if "refused" not in row]
+    if not told:
+        return {"backtests": 0, "refused": len(rows)}
     of = {
         n: np.array([float(str(r[n])) for r in told]) for n in ("error", "coverage", "half_width")
     }
@@ -168,15 +171,29 @@ def main(out: Path = FOLDER) -> None:
     if not folder:
         print("skipped: set STEPLADDER_UNSEEN to the folder that holds the tables")
         return
-    rows, absent = [], []
-    for table in TABLES:
-        if not (Path(folder) / f"{table.name}.csv").exists():
-            absent.append(table.name)
+    there = [t for t in TABLES if (Path(folder) / f"{t.name}.csv").exists()]
+    absent = [t.name for t in TABLES if t not in there]
+    rows = begun(out / "unseen.json")
+    done = {row["set"] for row in rows}
+    for table in there:
+        if table.name in done:
             continue
         made = rows_of(Path(folder), table)
         rows += made
         for row in made:
             print({k: v for k, v in row.items() if k != "source"}, flush=True)
+        done.add(table.name)
+        write(rows, absent, [t.name for t in there if t.name not in done], out)
+
+
+def begun(path: Path) -> list[dict[str, object]]:
+    """The backtests of a run that was stopped before its end."""
+    document = json.loads(path.read_text()) if path.exists() else {"left": []}
+    return document["backtests"] if document["left"] else []
+
+
+def write(rows: list[dict[str, object]], absent: list[str], left: list[str], out: Path) -> None:
+    """What is made so far, and the names of the tables that are left."""
     groups = {
         "natural_law": [row for row in rows if row["asked"] != "auto"],
         "auto": [row for row in rows if row["asked"] == "auto"],
@@ -188,6 +205,7 @@ def main(out: Path = FOLDER) -> None:
             [row for row in groups["natural_law"] if row["set"] not in TUNED and not few(row)]
         ),
         "absent": absent,
+        "left": left,
         "backtests": rows,
     }
     (out / "unseen.json").write_text(json.dumps(document, indent=1) + "\n")
@@ -196,7 +214,6 @@ def main(out: Path = FOLDER) -> None:
         writer = csv.DictWriter(file, fieldnames=names, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    print({k: v for k, v in document.items() if k not in ("backtests",)})
 
 
 if __name__ == "__main__":
