@@ -70,10 +70,14 @@ def slopes(found: dict[str, Any]) -> list[float]:
     return [slope(found["horizons"], rates) for rates in found["best_rate"]]
 
 
+def still(found: dict[str, Any]) -> float:
+    """The mean error of log rates where one rate serves all horizons."""
+    return float(np.sqrt(np.mean([np.var(np.log(rates)) for rates in found["best_rate"]])))
+
+
 def said(found: dict[str, Any]) -> str:
     """What came out, in a line."""
     critical, error = fitted(found)
-    still = np.sqrt(np.mean([np.var(np.log(rates)) for rates in found["best_rate"]]))
     powers = ", ".join(
         f"T^{power:+.2f} at {batch}"
         for power, batch in zip(slopes(found), found["batches"], strict=True)
@@ -81,15 +85,16 @@ def said(found: dict[str, Any]) -> str:
     return (
         f"Adam, digits with noisy labels, {HORIZONS[-1] // HORIZONS[0]}x in samples: the best rate "
         f"goes as {powers}; the rule, with its critical batch fitted ({critical:.2g} at "
-        f"{HORIZONS[0]} samples), is {100 * error:.0f}% off in the mean, an unchanged rate "
-        f"{100 * still:.0f}%"
+        f"{HORIZONS[0]} samples), is off by {100 * error:.0f}% (root mean square), an unchanged "
+        f"rate by {100 * still(found):.0f}%"
     )
 
 
 def draw(found: dict[str, Any]) -> Figure:
     """The best rate over the horizon, a line a batch, with the rule's."""
-    critical, _ = fitted(found)
-    figure, (axes,) = style.figure("The best rate over the length of the run, Adam on digits")
+    critical, error = fitted(found)
+    off = f"is off by {100 * error:.0f}%, an unchanged rate by {100 * still(found):.0f}%"
+    figure, (axes,) = style.figure(f"Best rates over the length of a run: Time Transfer {off}")
     for batch, rates, colour in zip(
         found["batches"], found["best_rate"], style.shades(len(BATCHES)), strict=True
     ):
@@ -99,10 +104,11 @@ def draw(found: dict[str, Any]) -> Figure:
         axes.loglog(HORIZONS, middle * rule, color=colour, lw=1.6)
         axes.annotate(f"batch {batch}", (HORIZONS[-1], rates[-1]), (8, -3), color=colour,
                       textcoords="offset points", fontsize=9)  # fmt: skip
+    axes.set_yticks([0.005, 0.01, 0.02, 0.05], ["0.005", "0.01", "0.02", "0.05"])
     axes.set_xlim(right=HORIZONS[-1] * 1.7)
     axes.set_xticks(HORIZONS, [f"{n:,}" for n in HORIZONS])
     axes.minorticks_off()
-    axes.set_xlabel("samples")
+    axes.set_xlabel("samples (Adam, digits with noisy labels)")
     axes.set_ylabel("best rate (dots), and the rule (lines)")
     return figure
 
