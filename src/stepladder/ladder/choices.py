@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from stepladder.cost import cost
 from stepladder.data import Dataset
-from stepladder.ladder.rule import BATCH_EXPONENT, Rule
+from stepladder.ladder.rule import BATCH_EXPONENT, WIDTH_PER_LAYER, Rule
 from stepladder.recipe import Recipe
 
 
@@ -31,7 +31,7 @@ def choices(rule: Rule, target: Recipe, dataset: Dataset) -> tuple[Choice, ...]:
             "width x depth",
             f"{model.width} x {model.depth}",
             "",
-            "fills the budget; a layer for each 64 of width, at least 2",
+            f"fills the budget; a layer for each {WIDTH_PER_LAYER} of width, at least 2",
         ),
         (
             "parameters",
