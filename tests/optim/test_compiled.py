@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from stepladder.optim import REGISTRY, build, engine
+from stepladder.optim import REGISTRY, build
+from stepladder.optim import compiled as kernels
+from stepladder.optim.foreach import dot, norm
+from stepladder.optim.rule import Measured
 
 from .reference import parameters, train
 
@@ -18,7 +21,7 @@ FLAT = [n for n in RULES if build(n, parameters(((2, 2),)), lr=0.1).rule.flat]
 
 @pytest.fixture(autouse=True)
 def compile_the_small_too(monkeypatch):
-    monkeypatch.setattr(engine, "SMALL", 1)
+    monkeypatch.setattr(kernels, "SMALL", 1)
 
 
 def follows_the_loop(name):
@@ -33,7 +36,8 @@ def follows_the_loop(name):
         ours, theirs = train(one, compiled, 1, start=step), train(other, loop, 1, start=step)
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
-    assert counters["stats"]["unique_graphs"] == 1
+    passes = 2 if isinstance(one.rule, Measured) else 1
+    assert counters["stats"]["unique_graphs"] == passes
 
 
 @pytest.mark.parametrize("name", ["lion", "mars-adamw"])
@@ -49,7 +53,7 @@ def test_every_flat_rule_compiles(name):
 
 def test_small_and_strided_parameters_go_another_way(monkeypatch):
     """Through foreach, with the same numbers; nothing is compiled for them."""
-    monkeypatch.setattr(engine, "SMALL", 10**6)
+    monkeypatch.setattr(kernels, "SMALL", 10**6)
     compiled, loop = parameters(SHAPES), parameters(SHAPES)
     for params in (compiled, loop):
         params[0] = torch.nn.Parameter(params[0].detach().t())
@@ -67,3 +71,40 @@ def test_bfloat16_parameters_are_compiled_in_float32():
     other = build("lion", loop, lr=0.01, mode="loop")
     for a, b in zip(train(one, compiled, 3), train(other, loop, 3), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "name", ["smag", "sania", "d-adapt-sgd", "d-adapt-adam", "adamp", "adam-sn"]
+)
+def test_what_measures_the_model_or_its_rows_follows_the_pieces(name):
+    """Groups of their own rates and decays; more parameters than one call takes."""
+
+    def made(mode):
+        params = parameters(((40, 30), (7, 50), (33,), (8, 3, 3)) * 3)
+        groups = [{"params": params[:5], "lr": 0.005}, {"params": params[5:], "weight_decay": 0.2}]
+        return params, build(name, groups, lr=0.01, weight_decay=0.1, mode=mode)
+
+    def loss(step):
+        return 1.0 / (1 + step)
+
+    (params, one), (plain, other) = made("compiled"), made("foreach")
+    for a, b in zip(train(one, params, 4, loss), train(other, plain, 4, loss), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["lion", "mars-lion"])
+def test_compiled_signs_show_what_is_not_finite(name):
+    (p,) = parameters(((40, 30),))
+    optimizer = build(name, [p], lr=0.01, mode="compiled")
+    p.grad = torch.ones_like(p)
+    p.grad[0, 0], p.grad[1, 1] = float("nan"), float("inf")
+    optimizer.step()
+    assert p[0, 0].isnan()
+    assert p[1, 1].isnan()
+
+
+def test_compiled_norms_are_exact_to_rounding():
+    x = torch.randn(3_000_001)
+    exact = x.double().norm().item()
+    for measure in (norm, lambda x: dot(x, x).sqrt()):
+        assert torch.compile(measure)(x).item() == pytest.approx(exact, rel=2e-6)

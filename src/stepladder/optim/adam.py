@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from stepladder.card import Card
 from stepladder.optim import register
-from stepladder.optim.adamw import adam_direction, can_fuse
+from stepladder.optim.adamw import adam_step, can_fuse
 from stepladder.optim.guard import Groups
 from stepladder.optim.rule import Hyper, Rule, State
 from stepladder.optim.twin import Twin, twin_of
@@ -58,7 +58,7 @@ class Adam(Rule):
         return {"m": p.new_zeros(p.shape), "v": p.new_zeros(p.shape)}
 
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
-        p.sub_(adam_direction(g + p * h.weight_decay, state, h) * h.lr)
+        p.sub_(adam_step(g + p * h.weight_decay, state, h) * h.lr)
 
 
 @twin_of(torch.optim.Adam)

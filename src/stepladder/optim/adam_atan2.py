@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from stepladder.card import Card
+from stepladder.optim.foreach import follow
 from stepladder.optim.rule import Hyper, Rule, Scalar, State, register_rule
 
 CARD = Card(
@@ -39,8 +40,8 @@ class AdamAtan2(Rule):
 
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
         m, v = state["m"], state["v"]
-        m.lerp_(g, h.new1)
-        v.lerp_(g * g, h.new2)
+        follow(m, g, h.new1)
+        follow(v, g * g, h.new2)
         # The scale is not negative, where atan2(m, s) = atan(m / s), which costs a third of it; a
         # scale of zero comes with m = 0, or is too small for the type and gives a right angle.
         scale = v.sqrt().mul_(h.extra["root"]).clamp_min_(TINY)

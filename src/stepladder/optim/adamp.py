@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from stepladder.card import Card
-from stepladder.optim.adamw import adam_direction
+from stepladder.optim.adamw import adam_direction, adam_step, follow_moments
+from stepladder.optim.foreach import lerp
 from stepladder.optim.pieces import rows
-from stepladder.optim.rule import Hyper, Rule, State, register_rule
+from stepladder.optim.rule import Hyper, Measured, State, register_rule
 
 CARD = Card(
     name="adamp",
@@ -28,11 +29,11 @@ CARD = Card(
 
 @register_rule(CARD, betas=(0.9, 0.999))
 @dataclass(frozen=True, kw_only=True)
-class AdamP(Rule):
+class AdamP(Measured):
     """Adam's step u with its radial part removed where cos(w, g) < delta / sqrt(dim)."""
 
     flat = False
-    coupled = True
+    by_rows = True
     delta: float = 0.1
     decay_ratio: float = 0.1
 
@@ -40,16 +41,30 @@ class AdamP(Rule):
         return {"m": p.new_zeros(p.shape), "v": p.new_zeros(p.shape)}
 
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
+        """As the two passes, in pieces."""
         m, v = state["m"], state["v"]
         if p.ndim < 2:
-            p.mul_(h.shrink).sub_(adam_direction(g, state, h) * h.lr)
+            p.mul_(h.shrink).sub_(adam_step(g, state, h) * h.lr)
             return
-        measured = [_measured(part, h) for part in rows(p, g, m, v)]
-        radial, keep = self._radial(torch.cat(measured), p[0].numel(), h)
-        radial = radial.view(-1, *(1,) * (p.ndim - 1))
-        for w, m_part, v_part, r in rows(p, m, v, radial):
-            # The step is u - r w: what lies along w only changes the factor of w.
-            w.mul_(keep + r * h.lr).sub_(_direction(m_part, v_part, h) * h.lr)
+        sums = []
+        for w, g_part, m_part, v_part in rows(p, g, m, v):
+            moments = {"m": m_part, "v": v_part}
+            follow_moments(g_part, moments, h)
+            sums.append(_sums(w, g_part, adam_direction(moments, h)))
+        radial, keep = self._radial(torch.cat(sums), p[0].numel(), h)
+        for w, m_part, v_part, r in rows(p, m, v, radial.view(-1, *(1,) * (p.ndim - 1))):
+            _take(w, {"m": m_part, "v": v_part, "radial": r, "keep": keep}, h)
+
+    def measure(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> State:
+        # moments are stored by `apply`: with sums of rows that would be a pass of its own
+        moments = {"m": lerp(state["m"], g, h.new1), "v": lerp(state["v"], g * g, h.new2)}
+        sums = _sums(p, g, adam_direction(moments, h))
+        radial, keep = self._radial(sums, p.shape[1], h)
+        return {"radial": radial.unsqueeze(1), "keep": keep}
+
+    def apply(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
+        follow_moments(g, state, h)
+        _take(p, state, h)
 
     def _radial(self, sums_R4: Tensor, columns: int, h: Hyper) -> tuple[Tensor, Tensor]:
         """What of each row is taken out of its step, [rows]; and the decay's factor."""
@@ -67,17 +82,16 @@ class AdamP(Rule):
         return (wg.abs() <= self.delta / math.sqrt(size) * ww.sqrt() * gg.sqrt()).all()
 
 
-def _measured(part: tuple[Tensor, ...], h: Hyper) -> Tensor:
-    """After the moments have taken the gradient: w g, w w, g g and w u of each row, summed."""
-    p, g, m, v = part
-    u = adam_direction(g, {"m": m, "v": v}, h)
+def _take(p: Tensor, state: State, h: Hyper) -> None:
+    """Step by u - r w: what lies along w only changes the factor of w."""
+    step = adam_direction(state, h).mul_(h.lr)
+    p.mul_(state["keep"] + state["radial"] * h.lr).sub_(step)
+
+
+def _sums(p: Tensor, g: Tensor, u: Tensor) -> Tensor:
+    """w g, w w, g g and w u of each row, summed, [rows, 4]; u is Adam's step."""
     pairs = (p, g), (p, p), (g, g), (p, u)
     return torch.stack([(a * b).flatten(1).sum(1) for a, b in pairs], dim=1)
-
-
-def _direction(m: Tensor, v: Tensor, h: Hyper) -> Tensor:
-    """Adam's step of unit rate from moments that have taken the gradient."""
-    return (m * h.unbias1).div_(v.sqrt().mul_(h.unbias2).add_(h.eps))
 
 
 def _along(sums_R4: Tensor, eps: float) -> Tensor:

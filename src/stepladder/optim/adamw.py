@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from stepladder.card import Card
 from stepladder.optim import register
 from stepladder.optim.engine import RuleOptimizer
+from stepladder.optim.foreach import follow
 from stepladder.optim.guard import Groups
 from stepladder.optim.rule import Hyper, Rule, State
 from stepladder.optim.twin import Twin, twin_of
@@ -67,7 +68,7 @@ class AdamW(Rule):
         return {"m": p.new_zeros(p.shape), "v": p.new_zeros(p.shape)}
 
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
-        p.mul_(h.shrink).sub_(adam_direction(g, state, h) * h.lr)
+        p.mul_(h.shrink).sub_(adam_step(g, state, h) * h.lr)
 
 
 @twin_of(torch.optim.AdamW)
@@ -77,12 +78,21 @@ def _twin(group: dict[str, Any]) -> Twin | None:
     return Twin(rule=AdamW(), names={"m": "exp_avg", "v": "exp_avg_sq"})
 
 
-def adam_direction(g: Tensor, state: State, h: Hyper) -> Tensor:
-    """Adam's step of unit rate, m_hat / (sqrt(v_hat) + eps), after moving `m` and `v` by `g`."""
-    m, v = state["m"], state["v"]
-    m.lerp_(g, h.new1)
-    v.lerp_(g * g, h.new2)
-    return (m * h.unbias1).div_(v.sqrt().mul_(h.unbias2).add_(h.eps))
+def adam_step(g: Tensor, state: State, h: Hyper) -> Tensor:
+    """Adam's step of unit rate, after the moments have followed `g`."""
+    follow_moments(g, state, h)
+    return adam_direction(state, h)
+
+
+def follow_moments(g: Tensor, state: State, h: Hyper) -> None:
+    """Take a gradient into `m` and `v`."""
+    follow(state["m"], g, h.new1)
+    follow(state["v"], g * g, h.new2)
+
+
+def adam_direction(state: State, h: Hyper) -> Tensor:
+    """m_hat / (sqrt(v_hat) + eps)."""
+    return (state["m"] * h.unbias1).div_(state["v"].sqrt().mul_(h.unbias2).add_(h.eps))
 
 
 def can_fuse(groups: Groups) -> bool:

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from stepladder.card import Card
 from stepladder.optim import register
+from stepladder.optim.foreach import dot, follow
 from stepladder.optim.guard import Groups
-from stepladder.optim.whole import Entry, WholeModelOptimizer, dot, total
+from stepladder.optim.whole import Entry, Scalars, WholeModelOptimizer, total
 
 NOTE = (
     "lr multiplies the estimate (1 is the method; a schedule's factor goes through it). Groups of "
@@ -24,7 +25,7 @@ SGD_CARD = Card(
     arxiv="2301.07733",
     claim="matches hand-tuned rates on more than a dozen problems",
     state_bytes=8,
-    flops=12,
+    flops=13,
     note=NOTE + "Weight decay enters the gradient. beta1 is the momentum.",
 )
 ADAM_CARD = Card(
@@ -50,11 +51,12 @@ def d_adapt_sgd(
     weight_decay: float = 0.0,
     d0: float = 1e-6,
     growth: float = math.inf,
+    mode: str = "foreach",
 ) -> Optimizer:
     """D-Adapted SGD with momentum betas[0]; `d0`: first estimate, `growth`: its largest ratio."""
     defaults = {"lr": lr, "eps": 0.0, "weight_decay": weight_decay, "growth": growth}
     momentum = (betas or (0.9, 0.0))[0]
-    return DAdaptSGD(groups, {**defaults, "momentum": momentum}, d0)
+    return DAdaptSGD(groups, {**defaults, "momentum": momentum}, d0, mode)
 
 
 @register(ADAM_CARD)
@@ -68,20 +70,21 @@ def d_adapt_adam(
     weight_decay: float = 0.0,
     d0: float = 1e-6,
     growth: float = math.inf,
+    mode: str = "foreach",
 ) -> Optimizer:
     """D-Adapted Adam; `d0`: first estimate, `growth`: its largest ratio between steps."""
     defaults = {"lr": lr, "eps": 1e-8 if eps is None else eps, "weight_decay": weight_decay}
     defaults |= {"growth": growth}
-    return DAdaptAdam(groups, {**defaults, "betas": betas or (0.9, 0.999)}, d0)
+    return DAdaptAdam(groups, {**defaults, "betas": betas or (0.9, 0.999)}, d0, mode)
 
 
 class _DAdapt(WholeModelOptimizer):
     counters = {"numerator": 0.0}  # noqa: RUF012
 
-    def __init__(self, groups: Groups, defaults: dict, d0: float) -> None:
+    def __init__(self, groups: Groups, defaults: dict, d0: float, mode: str) -> None:
         if not d0 > 0:
             raise ValueError(f"d-adaptation: d0 must be positive: {d0!r}")
-        super().__init__(groups, defaults)
+        super().__init__(groups, defaults, mode)
         self.param_groups[0]["d"] = d0
 
     def _raise_estimate(self, estimate: float) -> None:
@@ -98,28 +101,42 @@ class DAdaptSGD(_DAdapt):
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
         head, scales = self.param_groups[0], [e.scale for e in entries]
         if "g0" not in head:
-            head["g0"] = math.sqrt(total([dot(e.g, e.g) for e in entries], scales))
+            squares = self.each(_squared, entries, lambda e: {})
+            head["g0"] = math.sqrt(total([f["g0"] for f in squares], scales))
         if head["g0"] == 0:
             del head["g0"]
             return
         rate = head["d"] * lr / head["g0"]
-        gained, squares = zip(*(self._follow(e, rate) for e in entries), strict=True)
-        head["numerator"] += rate * total(gained, scales)
-        squared = total(squares, scales)
+
+        def scalars(e: Entry) -> Scalars:
+            decay = e.group["weight_decay"]
+            return {"rate": rate, "decay": decay} if decay else {"rate": rate}
+
+        found = self.each(_sgd_follow, entries, scalars)
+        head["numerator"] += rate * total([f["gained"] for f in found], scales)
+        squared = total([f["squared"] for f in found], scales)
         if squared == 0:
             return
         self._raise_estimate(2 * head["numerator"] / math.sqrt(squared))
-        for e in entries:
-            z = e.state["x0"].sub(e.state["s"], alpha=e.scale)
-            e.p.lerp_(z, 1 - e.group["momentum"])
+        self.each(_sgd_move, entries, lambda e: {"scale": e.scale, "new": 1 - e.group["momentum"]})
 
-    def _follow(self, e: Entry, rate: float) -> tuple[Tensor, Tensor]:
-        """Take the gradient into s; <g, s> before, and ||s||^2 after."""
-        decay, s = e.group["weight_decay"], e.state["s"]
-        g = e.g + e.p * decay if decay else e.g
-        gained = dot(g, s)
-        s.add_(g, alpha=rate)
-        return gained, dot(s, s)
+
+def _squared(p: Tensor, g: Tensor, state: dict[str, Tensor], c: Any) -> dict[str, Tensor]:
+    return {"g0": dot(g, g)}
+
+
+def _sgd_follow(p: Tensor, g: Tensor, state: dict[str, Tensor], c: Any) -> dict[str, Tensor]:
+    """Take the gradient into s; <g, s> before, and ||s||^2 after."""
+    s = state["s"]
+    if "decay" in c:
+        g = g + p * c["decay"]
+    gained = dot(g, s)
+    s.add_(g * c["rate"])
+    return {"gained": gained, "squared": dot(s, s)}
+
+
+def _sgd_move(p: Tensor, g: Tensor, state: dict[str, Tensor], c: Any) -> None:
+    follow(p, state["x0"] - state["s"] * c["scale"], c["new"])
 
 
 class DAdaptAdam(_DAdapt):
@@ -131,26 +148,42 @@ class DAdaptAdam(_DAdapt):
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
         head, scales = self.param_groups[0], [e.scale for e in entries]
         rate, root = head["d"] * lr, math.sqrt(head["betas"][1])
-        gained, lengths = zip(*(self._follow(e, rate, root) for e in entries), strict=True)
-        length = total(lengths, scales)
-        head["numerator"] = root * head["numerator"] + (1 - root) * rate * total(gained, scales)
+
+        def scalars(e: Entry) -> Scalars:
+            beta1, beta2 = e.group["betas"]
+            return {
+                "beta1": beta1,
+                "take": e.scale * rate * (1 - beta1),
+                "new2": 1 - beta2,
+                "root": root,
+                "gain": rate * (1 - root),
+                "eps": e.group["eps"],
+                "shrink": 1 - e.group["weight_decay"] * e.scale * rate,
+            }
+
+        found = self.each(_adam_follow, entries, scalars)
+        gained, length = (total([f[k] for f in found], scales) for k in ("gained", "length"))
+        head["numerator"] = root * head["numerator"] + (1 - root) * rate * gained
         if length == 0:
             return
         if lr > 0:
             self._raise_estimate(head["numerator"] / ((1 - root) * length))
-        for e in entries:
-            e.p.mul_(1 - e.group["weight_decay"] * e.scale * rate)
-            e.p.addcdiv_(e.state["m"], _root(e), value=-1)
-
-    def _follow(self, e: Entry, rate: float, root: float) -> tuple[Tensor, Tensor]:
-        """Take the gradient into m, v and s; <g, s / sqrt(v)> before, and ||s||_1 after."""
-        (beta1, beta2), s = e.group["betas"], e.state["s"]
-        gained = dot(e.g, s / _root(e))
-        e.state["m"].mul_(beta1).add_(e.g, alpha=e.scale * rate * (1 - beta1))
-        e.state["v"].lerp_(e.g * e.g, 1 - beta2)
-        s.mul_(root).add_(e.g, alpha=rate * (1 - root))
-        return gained, torch.linalg.vector_norm(s, 1)
+        self.each(_adam_move, entries, scalars)
 
 
-def _root(e: Entry) -> Tensor:
-    return e.state["v"].sqrt().add_(e.group["eps"])
+def _adam_follow(p: Tensor, g: Tensor, state: dict[str, Tensor], c: Any) -> dict[str, Tensor]:
+    """Take the gradient into m, v and s; <g, s / sqrt(v)> before, and ||s||_1 after."""
+    s = state["s"]
+    gained = dot(g, s / _root(state, c))
+    state["m"].mul_(c["beta1"]).add_(g * c["take"])
+    follow(state["v"], g * g, c["new2"])
+    s.mul_(c["root"]).add_(g * c["gain"])
+    return {"gained": gained, "length": s.abs().sum()}
+
+
+def _adam_move(p: Tensor, g: Tensor, state: dict[str, Tensor], c: Any) -> None:
+    p.mul_(c["shrink"]).sub_(state["m"] / _root(state, c))
+
+
+def _root(state: dict[str, Tensor], c: Any) -> Tensor:
+    return state["v"].sqrt().add_(c["eps"])

@@ -15,13 +15,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from stepladder.names import did_you_mean
+from stepladder.optim.compiled import (
+    Batched,
+    Result,
+    Row,
+    matrix,
+    state_of,
+    vector,
+    worth_compiling,
+)
 from stepladder.optim.foreach import Many
 from stepladder.optim.guard import Groups
-from stepladder.optim.rule import Hyper, Rule, State
+from stepladder.optim.rule import Hyper, Measured, Rule, State
 
 MODES = ("foreach", "loop", "compiled")
 LOW_PRECISION = (torch.bfloat16, torch.float16)
-SMALL = 1 << 15  # parameters below it go together through foreach kernels even when compiled
 Update = Callable[[Tensor, Tensor, State, Hyper], None]
 
 
@@ -33,9 +41,8 @@ class RuleOptimizer(Optimizer):
         rule: how one parameter is updated.
         defaults: lr, betas, eps and weight_decay of the groups that state none.
         mode: "foreach" (one kernel for many parameters), "loop" (one parameter after another) or
-            "compiled" (one fused kernel for each large parameter, through torch.compile, foreach
-            for the small; the fastest, needs a C++ compiler on the CPU, compiles once for all
-            shapes).
+            "compiled" (fused kernels for large parameters, through torch.compile, foreach for the
+            small; the fastest, needs a C++ compiler on the CPU, compiles once for all shapes).
         trials: the number of stacked trials. Every parameter then has them as its first
             dimension, and a group's lr, weight_decay and eps may be tensors with one value each.
 
@@ -52,14 +59,12 @@ class RuleOptimizer(Optimizer):
         mode: str = "foreach",
         trials: int | None = None,
     ) -> None:
-        if mode not in MODES:
-            raise ValueError(f"no mode {mode!r}{did_you_mean(mode, MODES)}; one of {MODES}")
+        check_mode(mode)
         super().__init__(groups, defaults)
         self.rule = rule
         self.trials = trials
-        self._mode = "loop" if trials or not rule.flat else mode
-        if self._mode == "compiled":
-            self._compiled: Update = torch.compile(rule.update, dynamic=True)
+        self._mode = "loop" if trials or not (rule.flat or mode == "compiled") else mode
+        self._passes = [Batched(f) for f in _passes(rule)] if self._mode == "compiled" else []
         if trials is not None:
             self._check_trials(trials)
 
@@ -119,14 +124,11 @@ class RuleOptimizer(Optimizer):
         return {key: torch.stack([s[key] for s in one_by_one]) for key in one_by_one[0]}
 
     def _run(self, params: list[Tensor], h: Hyper) -> None:
-        fused = [p for p in params if self._mode == "compiled" and _worth_compiling(p)]
-        if fused:
-            tensors = _as_tensors(h)
-            for p in fused:
-                self._run_one(p, tensors, self._run_compiled)
+        fused = [p for p in params if self._mode == "compiled" and self._fuses(p)]
+        self._run_compiled(fused, h)
         done = {id(p) for p in fused}
         one_by_one = [p for p in params if id(p) not in done]
-        if self._mode != "loop":
+        if self._mode != "loop" and self.rule.flat:
             exact = [p for p in one_by_one if p.dtype not in LOW_PRECISION]
             one_by_one = [p for p in one_by_one if p.dtype in LOW_PRECISION]
             if exact:
@@ -143,20 +145,41 @@ class RuleOptimizer(Optimizer):
 
     def _run_one(self, p: Tensor, h: Hyper, update: Update) -> None:
         """Update one parameter; a low-precision one through its float32 value."""
-        assert p.grad is not None
-        state = _without_step(self.state[p])
-        if p.dtype not in LOW_PRECISION:
-            update(p, p.grad, state, h)
-            return
-        residual = self.state[p]["residual"]
-        wide = p.float() + residual.float()
-        update(wide, p.grad.float(), state, h)
-        p.copy_(wide)
-        residual.copy_(wide - p.float())
+        wide, g = self._widened(p)
+        update(wide, g, _without_step(self.state[p]), h)
+        self._narrow(p, wide)
 
-    def _run_compiled(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
-        flat = {k: _vector(v) if v.ndim else v for k, v in state.items()}
-        self._compiled(_vector(p), _vector(g), flat, h)
+    def _widened(self, p: Tensor) -> tuple[Tensor, Tensor]:
+        """A parameter and its gradient as they are computed with."""
+        assert p.grad is not None
+        if p.dtype not in LOW_PRECISION:
+            return p, p.grad
+        return p.float() + self.state[p]["residual"].float(), p.grad.float()
+
+    def _narrow(self, p: Tensor, wide: Tensor) -> None:
+        """Store what was computed, and what rounding drops of it."""
+        if wide is not p:
+            p.copy_(wide)
+            self.state[p]["residual"].copy_(wide - p.float())
+
+    def _fuses(self, p: Tensor) -> bool:
+        assert p.grad is not None
+        return worth_compiling(p, p.grad) and (
+            self.rule.flat or (self.rule.by_rows and min(_sides(p)) > 1)
+        )
+
+    def _run_compiled(self, params: list[Tensor], h: Hyper) -> None:
+        view = vector if self.rule.flat else matrix
+        computed = [self._widened(p) for p in params]
+        rows: list[Row] = []
+        for p, (wide, g) in zip(params, computed, strict=True):
+            state = _without_step(self.state[p])
+            rows.append({k: view(t) for k, t in {"p": wide, "g": g, **state}.items()})
+        for run in self._passes:
+            measured = run(rows, partial(_as_tensors, h))
+            rows = [{**row, **found} for row, found in zip(rows, measured, strict=True)]
+        for p, (wide, _) in zip(params, computed, strict=True):
+            self._narrow(p, wide)
 
     def _run_stacked(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
         """Trials are the first dimension. Elementwise rules broadcast; the others are vmapped."""
@@ -170,6 +193,16 @@ class RuleOptimizer(Optimizer):
         with warnings.catch_warnings():  # vmap has no rule for lerp_ and runs it trial by trial
             warnings.filterwarnings("ignore", message="There is a performance drop")
             torch.vmap(self.rule.update, (0, 0, 0, axes), out_dims=None)(p, g, state, spread)
+
+
+def check_mode(mode: str) -> None:
+    """Refuse a mode that there is not.
+
+    Raises:
+        ValueError: with the nearest.
+    """
+    if mode not in MODES:
+        raise ValueError(f"no mode {mode!r}{did_you_mean(mode, MODES)}; one of {MODES}")
 
 
 def hyper(rule: Rule, group: dict[str, Any], step: int, scalars: dict[str, Any]) -> Hyper:
@@ -197,9 +230,24 @@ def _map(function: Callable[[Any], Any], h: Hyper) -> Hyper:
     return Hyper(**{k: function(v) for k, v in h._asdict().items() if k != "extra"}, extra=extra)
 
 
-def _as_tensors(h: Hyper) -> Hyper:
-    """Scalars as 0-d float64 tensors: a compiled rule is not compiled again when they change."""
-    return _map(lambda v: torch.as_tensor(v, dtype=torch.float64), h)
+def _passes(rule: Rule) -> list[Callable[[Row, Hyper], Result]]:
+    """A rule as functions of rows: one, or two where the first measures."""
+
+    def whole(update: Callable[[Tensor, Tensor, State, Hyper], State | None]) -> Any:
+        return lambda row, h: update(row["p"], row["g"], state_of(row), h) or {}
+
+    if isinstance(rule, Measured):
+        return [whole(rule.measure), whole(rule.apply)]
+    return [whole(rule.update)]
+
+
+def _sides(p: Tensor) -> tuple[int, int]:
+    """Of a parameter as a matrix."""
+    return (p.shape[0], p[0].numel()) if p.ndim > 1 else (1, p.numel())
+
+
+def _as_tensors(h: Hyper, dtype: torch.dtype) -> Hyper:
+    return _map(lambda v: torch.as_tensor(v, dtype=dtype), h)
 
 
 def _per_trial(value: Any, *, like: Tensor, shape: tuple[int, ...]) -> Any:
@@ -208,14 +256,3 @@ def _per_trial(value: Any, *, like: Tensor, shape: tuple[int, ...]) -> Any:
 
 def _without_step(state: State) -> State:
     return {k: v for k, v in state.items() if k not in ("step", "residual")}
-
-
-def _worth_compiling(p: Tensor) -> bool:
-    """Large enough that one kernel pays for its launch, and stored so that it is a vector."""
-    dense = p.is_contiguous() and p.grad is not None and p.grad.is_contiguous()
-    return dense and p.numel() >= SMALL
-
-
-def _vector(t: Tensor) -> Tensor:
-    """The same memory as a vector; detached, else the compiler would guard on the view's base."""
-    return t.view(-1).detach()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stepladder.card import Card
-from stepladder.optim.adamw import adam_direction
+from stepladder.optim.adamw import adam_step
 from stepladder.optim.projection import Subspace
 from stepladder.optim.rule import Hyper, Rule, Scalar, State, register_rule
 
@@ -51,7 +51,7 @@ class Fira(Rule):
         space = Subspace(p, self.rank)
         space.refresh(g, state, h.step, self.gap)
         low = space.project(g, state)
-        psi = adam_direction(low, state, h)
+        psi = adam_step(low, state, h)
         if not space.active:
             p.mul_(h.shrink).sub_(psi.mul_(h.lr))
             return

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from stepladder.card import Card
-from stepladder.optim.adamw import adam_direction
+from stepladder.optim.adamw import adam_step
 from stepladder.optim.projection import Subspace
 from stepladder.optim.rule import Hyper, Rule, State, register_rule
 
@@ -45,5 +45,5 @@ class GaLore(Rule):
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
         space = Subspace(p, self.rank)
         space.refresh(g, state, h.step, self.gap)
-        step = space.back(adam_direction(space.project(g, state), state, h), state)
+        step = space.back(adam_step(space.project(g, state), state, h), state)
         p.mul_(h.shrink).sub_(step.mul_(h.lr * (self.scale if space.active else 1.0)))

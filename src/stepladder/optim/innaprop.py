@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from stepladder.card import Card
+from stepladder.optim.foreach import follow
 from stepladder.optim.rule import Hyper, Rule, Scalar, State, register_rule
 
 CARD = Card(
@@ -53,7 +54,7 @@ class InnaProp(Rule):
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
         psi, v, c = state["psi"], state["v"], h.extra
         p.mul_(h.shrink)
-        v.lerp_(g * g, h.new2)
+        follow(v, g * g, h.new2)
         psi.mul_(c["psi_keep"]).add_(p * c["psi_gain"])
         p.mul_(c["keep"]).sub_(psi * c["pull"])
         p.sub_((g / v.sqrt().mul_(h.unbias2).add_(h.eps)).mul_(c["rate"]))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from stepladder.card import Card
+from stepladder.optim.foreach import follow
 from stepladder.optim.rule import Hyper, Rule, Scalar, State, register_rule
 
 CARD = Card(
@@ -35,6 +36,6 @@ class LaProp(Rule):
 
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
         m, v = state["m"], state["v"]
-        v.lerp_(g * g, h.new2)
-        m.lerp_(g / v.sqrt().mul_(h.unbias2).add_(h.eps), h.new1)
+        follow(v, g * g, h.new2)
+        follow(m, g / v.sqrt().mul_(h.unbias2).add_(h.eps), h.new1)
         p.mul_(h.shrink).sub_(m * h.extra["rate"])

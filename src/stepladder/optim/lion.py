@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from stepladder.card import Card
-from stepladder.optim.foreach import sign
+from stepladder.optim.foreach import follow, lerp, sign
 from stepladder.optim.rule import Hyper, Rule, State, register_rule
 
 CARD = Card(
@@ -33,6 +33,6 @@ class Lion(Rule):
 
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
         m = state["m"]
-        direction = sign(m.lerp(g, h.new1))
+        direction = sign(lerp(m, g, h.new1))
         p.mul_(h.shrink).sub_(direction.mul_(h.lr))
-        m.lerp_(g, h.new2)
+        follow(m, g, h.new2)

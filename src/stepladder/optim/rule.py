@@ -50,9 +50,12 @@ class Hyper(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """Base of the rules. `flat` says that the parameter may be viewed as a vector (elementwise
-    rules and whole-tensor norms); `coupled`, that entries of a parameter influence each other."""
+    rules and whole-tensor norms); `by_rows`, that it is seen as a matrix, the first dimension by
+    the others, and can be compiled so; `coupled`, that entries of a parameter influence each
+    other."""
 
     flat = True
+    by_rows = False
     coupled = False
 
     def init(self, p: Tensor) -> State:
@@ -73,6 +76,29 @@ class Rule:
         Only tensor methods, arithmetic and `each` are used, so that `Many` can stand for a tensor.
         """
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Rule):
+    """A rule that measures a whole parameter (a norm, sums of rows) before it changes it.
+
+    The two are passes over memory of their own, and compiled apart: within one kernel what was
+    measured would be computed again at every entry.
+    """
+
+    coupled = True
+
+    def measure(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> State:
+        """What `apply` needs of the whole parameter, under names that the state has not; may
+        change `state`."""
+        raise NotImplementedError
+
+    def apply(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
+        """Change `p` and `state`, which also holds what was measured."""
+        raise NotImplementedError
+
+    def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
+        self.apply(p, g, {**state, **self.measure(p, g, state, h)}, h)
 
 
 R = TypeVar("R", bound=type[Rule])

@@ -1,7 +1,9 @@
 """SANIA: a preconditioned Polyak step, invariant to the scale of every coordinate."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -9,8 +11,9 @@ from torch.optim import Optimizer
 from stepladder.card import Card
 from stepladder.names import did_you_mean
 from stepladder.optim import register
+from stepladder.optim.foreach import dot, follow
 from stepladder.optim.guard import Groups
-from stepladder.optim.whole import Entry, WholeModelOptimizer, dot, total
+from stepladder.optim.whole import Entry, Scalars, WholeModelOptimizer, total
 
 CARD = Card(
     name="sania",
@@ -27,7 +30,6 @@ CARD = Card(
     "second derivatives and are not here. eps = 0.1 bounds the preconditioner from below, as in "
     "public code; scale invariance holds where it does not act. beta1 is not used.",
 )
-PRECONDITIONERS = ("adam-sqr", "adagrad-sqr", "adam", "adagrad", "identity")
 
 
 @register(CARD)
@@ -40,19 +42,25 @@ def sania(
     eps: float | None = None,
     weight_decay: float = 0.0,
     preconditioner: str = "adam-sqr",
+    mode: str = "foreach",
 ) -> Optimizer:
-    """SANIA with a diagonal preconditioner: one of `PRECONDITIONERS`.
+    """SANIA with a diagonal preconditioner: a name in `PRECONDITIONERS`.
 
     Raises:
         ValueError: an unknown preconditioner.
     """
     if preconditioner not in PRECONDITIONERS:
         near = did_you_mean(preconditioner, PRECONDITIONERS)
-        raise ValueError(f"no preconditioner {preconditioner!r}{near}; one of {PRECONDITIONERS}")
-    defaults = {"lr": lr, "eps": 0.1 if eps is None else eps, "weight_decay": weight_decay}
-    return Sania(
-        groups, {**defaults, "betas": betas or (0.9, 0.999), "preconditioner": preconditioner}
-    )
+        raise ValueError(
+            f"no preconditioner {preconditioner!r}{near}; one of {tuple(PRECONDITIONERS)}"
+        )
+    defaults: dict[str, Any] = {
+        "lr": lr,
+        "eps": 0.1 if eps is None else eps,
+        "weight_decay": weight_decay,
+    }
+    defaults |= {"betas": betas or (0.9, 0.999), "preconditioner": preconditioner}
+    return Sania(groups, defaults, mode)
 
 
 class Sania(WholeModelOptimizer):
@@ -67,31 +75,58 @@ class Sania(WholeModelOptimizer):
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
         assert loss is not None
         self.param_groups[0]["k"] += 1
-        squared = total([self._follow(e) for e in entries])
-        length = polyak(loss, squared)
-        for e in entries:
+        metric = PRECONDITIONERS[self.param_groups[0]["preconditioner"]]
+        found = self.each(metric.take, entries, self._scalars)
+        length = polyak(loss, total([f["squared"] for f in found]))
+
+        def scalars(e: Entry) -> Scalars:
             rate = e.group["lr"] * length
-            e.p.mul_(1 - rate * e.group["weight_decay"]).sub_(self._direction(e), alpha=rate)
+            shrink = 1 - rate * e.group["weight_decay"]
+            return {**self._scalars(e), "rate": rate, "shrink": shrink}
 
-    def _follow(self, e: Entry) -> Tensor:
-        """Take the gradient into the preconditioner; its squared length in that metric."""
-        kind, v = e.group["preconditioner"], e.state["v"]
-        if kind.startswith("adam"):
-            v.lerp_(e.g * e.g, 1 - e.group["betas"][1])
-        elif kind != "identity":
-            v.addcmul_(e.g, e.g)
-        return dot(self._direction(e), e.g)
+        self.each(metric.move, entries, scalars)
 
-    def _direction(self, e: Entry) -> Tensor:
+    def _scalars(self, e: Entry) -> Scalars:
+        beta2 = e.group["betas"][1]
+        unbias = 1 / (1 - beta2 ** self.param_groups[0]["k"])
+        return {"new2": 1 - beta2, "unbias": unbias, "eps": e.group["eps"]}
+
+
+@dataclass(frozen=True)
+class Preconditioner:
+    """B of a kind, and the two passes of a step with it."""
+
+    kind: str
+
+    def take(
+        self, p: Tensor, g: Tensor, state: dict[str, Tensor], c: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """Take the gradient into B; its squared length in that metric."""
+        v = state["v"]
+        if self.kind.startswith("adam"):
+            follow(v, g * g, c["new2"])
+        elif self.kind != "identity":
+            v.add_(g * g)
+        return {"squared": dot(self._direction(g, v, c), g)}
+
+    def move(self, p: Tensor, g: Tensor, state: dict[str, Tensor], c: Mapping[str, Any]) -> None:
+        p.mul_(c["shrink"]).sub_(self._direction(g, state["v"], c) * c["rate"])
+
+    def _direction(self, g: Tensor, v: Tensor, c: Mapping[str, Any]) -> Tensor:
         """B^-1 g: with v itself for the -sqr kinds (their point), with its root for the others.
-        Made twice a step: that is cheaper than to keep it."""
-        kind, v = e.group["preconditioner"], e.state["v"]
-        if kind == "identity":
-            return e.g
-        if kind.startswith("adam"):
-            v = v / (1 - e.group["betas"][1] ** self.param_groups[0]["k"])
-        scale = v.clamp_min(e.group["eps"])
-        return e.g / (scale if kind.endswith("-sqr") else scale.sqrt_())
+        Made in both passes: that is cheaper than to keep it."""
+        if self.kind == "identity":
+            return g
+        if self.kind.startswith("adam"):
+            v = v * c["unbias"]
+        scale = v.clamp_min(c["eps"])
+        return g / (scale if self.kind.endswith("-sqr") else scale.sqrt())
+
+
+PRECONDITIONERS = {
+    kind: Preconditioner(kind)
+    for kind in ("adam-sqr", "adagrad-sqr", "adam", "adagrad", "identity")
+}
 
 
 def polyak(loss: float, squared: float) -> float:

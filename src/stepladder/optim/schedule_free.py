@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from stepladder.card import Card
 from stepladder.optim import register
 from stepladder.optim.engine import RuleOptimizer
+from stepladder.optim.foreach import follow
 from stepladder.optim.guard import Groups
 from stepladder.optim.rule import Hyper, Rule, Scalar, State, make_rule
 
@@ -85,7 +86,7 @@ class ScheduleFreeAdamW(ScheduleFreeSGD):
         return {"z": p.clone(), "v": p.new_zeros(p.shape)}
 
     def direction(self, g: Tensor, state: State, h: Hyper) -> Tensor:
-        state["v"].lerp_(g * g, h.new2)
+        follow(state["v"], g * g, h.new2)
         return g / state["v"].sqrt().mul_(h.unbias2).add_(h.eps)
 
 

@@ -8,8 +8,9 @@ from torch.optim import Optimizer
 
 from stepladder.card import Card
 from stepladder.optim import register
+from stepladder.optim.foreach import dot
 from stepladder.optim.guard import Groups
-from stepladder.optim.whole import Entry, WholeModelOptimizer, dot, total
+from stepladder.optim.whole import Entry, Scalars, WholeModelOptimizer, total
 
 CARD = Card(
     name="smag",
@@ -35,6 +36,7 @@ def smag(
     weight_decay: float = 0.0,
     c: float = 1.0,
     lower_bound: float = 0.0,
+    mode: str = "foreach",
 ) -> Optimizer:
     """ALR-SMAG; betas[0] is the momentum, betas[1] and eps are not used.
 
@@ -44,7 +46,8 @@ def smag(
     """
     momentum = (betas or (0.9, 0.0))[0]
     defaults = {"lr": lr, "eps": 0.0, "weight_decay": weight_decay}
-    return Smag(groups, {**defaults, "momentum": momentum, "c": c, "lower_bound": lower_bound})
+    defaults |= {"momentum": momentum, "c": c, "lower_bound": lower_bound}
+    return Smag(groups, defaults, mode)
 
 
 class Smag(WholeModelOptimizer):
@@ -57,17 +60,26 @@ class Smag(WholeModelOptimizer):
 
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
         assert loss is not None
-        squared = total([self._follow(e) for e in entries])
-        for e in entries:
-            tau = self._step_size(e.group, loss, squared)
-            e.p.mul_(1 - tau * e.group["weight_decay"]).sub_(e.state["d"], alpha=tau)
+        found = self.each(_follow, entries, lambda e: {"momentum": e.group["momentum"]})
+        squared = total([f["squared"] for f in found])
 
-    def _follow(self, e: Entry) -> Tensor:
-        """Take the gradient into the momentum; its squared length."""
-        d = e.state["d"].mul_(e.group["momentum"]).add_(e.g)
-        return dot(d, d)
+        def scalars(e: Entry) -> Scalars:
+            tau = self._step_size(e.group, loss, squared)
+            return {"tau": tau, "shrink": 1 - tau * e.group["weight_decay"]}
+
+        self.each(_move, entries, scalars)
 
     def _step_size(self, group: dict[str, Any], loss: float, squared: float) -> float:
         if squared == 0:
             return 0.0
         return min((loss - group["lower_bound"]) / (group["c"] * squared), group["lr"])
+
+
+def _follow(p: Tensor, g: Tensor, state: dict[str, Tensor], c: Any) -> dict[str, Tensor]:
+    """Take the gradient into the momentum; its squared length."""
+    d = state["d"].mul_(c["momentum"]).add_(g)
+    return {"squared": dot(d, d)}
+
+
+def _move(p: Tensor, g: Tensor, state: dict[str, Tensor], c: Any) -> None:
+    p.mul_(c["shrink"]).sub_(state["d"] * c["tau"])

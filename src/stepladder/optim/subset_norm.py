@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from stepladder.card import Card
+from stepladder.optim.foreach import follow
 from stepladder.optim.projection import Subspace
-from stepladder.optim.rule import Hyper, Rule, State, register_rule
+from stepladder.optim.rule import Hyper, Measured, Rule, Scalar, State, register_rule
 
 TITLE = (
     "Efficient Adaptive Optimization via Subset-Norm and Subspace-Momentum: Fast, Memory-Reduced "
@@ -19,7 +20,7 @@ CARD = Card(
     arxiv="2411.07120",
     claim="one second moment per row of a matrix: Adam's perplexity with half its state",
     state_bytes=4.004,
-    flops=9,
+    flops=8,
     note="Subsets are the rows of a matrix along its larger side (the authors' recommended "
     "heuristic); vectors keep Adam's second moment. Wants about ten times Adam's rate. Epsilon "
     "acts after bias correction, as in Adam; the authors' code adds it before.",
@@ -45,8 +46,9 @@ def subset_denominator(g: Tensor, state: State, h: Hyper) -> Tensor:
     """
     squares = g * g
     if g.ndim > 1:
-        squares = squares.sum(dim=_summed(g), keepdim=True)
-    state["v"].lerp_(squares, h.new2)
+        summed = [dim for dim, size in enumerate(state["v"].shape) if size == 1]
+        squares = squares.sum(dim=summed, keepdim=True)
+    follow(state["v"], squares, h.new2)
     return state["v"].sqrt().mul_(h.unbias2).add_(h.eps)
 
 
@@ -64,19 +66,24 @@ def _second_moment(p: Tensor) -> Tensor:
 
 @register_rule(CARD, betas=(0.9, 0.999), eps=1e-6)
 @dataclass(frozen=True, kw_only=True)
-class AdamSubsetNorm(Rule):
+class AdamSubsetNorm(Measured):
     """w <- (1 - lr wd) w - lr m_hat / (sqrt(v_hat per subset) + eps)."""
 
     flat = False
-    coupled = True
+    by_rows = True
 
     def init(self, p: Tensor) -> State:
         return {"m": p.new_zeros(p.shape), "v": _second_moment(p)}
 
-    def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
-        state["m"].lerp_(g, h.new1)
-        step = state["m"] / subset_denominator(g, state, h)
-        p.mul_(h.shrink).sub_(step.mul_(h.lr * h.unbias1))
+    def constants(self, h: Hyper) -> dict[str, Scalar]:
+        return {"rate": h.lr * h.unbias1}
+
+    def measure(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> State:
+        return {"rate": h.extra["rate"] / subset_denominator(g, state, h)}
+
+    def apply(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
+        follow(state["m"], g, h.new1)
+        p.mul_(h.shrink).sub_(state["m"] * state["rate"])
 
 
 @register_rule(SNSM_CARD, betas=(0.9, 0.999), eps=1e-6)
@@ -101,7 +108,7 @@ class AdamSubsetNormSubspaceMomentum(Rule):
         if space.refresh(g, state, h.step, self.gap):
             m.zero_()
         low = space.project(g, state)
-        m.lerp_(low, h.new1)
+        follow(m, low, h.new1)
         direction = space.back(m - low, state).add_(g) if space.active else m
         step = direction / subset_denominator(g, state, h)
         p.mul_(h.shrink).sub_(step.mul_(h.lr * h.unbias1))

@@ -1,16 +1,20 @@
 """Optimizers whose step size is one number for the whole model, measured as training goes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from stepladder.optim.compiled import Batched, Row, state_of, vector, worth_compiling
+from stepladder.optim.engine import LOW_PRECISION, check_mode
 from stepladder.optim.guard import NAME_KEY, Groups
 from stepladder.optim.pieces import pieces
 
-LOW_PRECISION = (torch.bfloat16, torch.float16)
+Scalars = Mapping[str, float]
+Work = Callable[[Tensor, Tensor, dict[str, Tensor], Any], dict[str, Tensor] | None]
 
 
 class Entry(NamedTuple):
@@ -27,7 +31,8 @@ class Entry(NamedTuple):
 class WholeModelOptimizer(Optimizer):
     """Base: collects entries, calls the closure, keeps counters in the first group.
 
-    Large parameters come in pieces, so `update` may only work entry by entry and with sums.
+    Large parameters come in pieces, so `update` may only work entry by entry and with sums. In mode
+    "compiled" they come whole, and go through fused kernels; the other modes are one.
 
     Sums over the whole model lose too much in bfloat16, so low-precision parameters are refused.
 
@@ -38,8 +43,10 @@ class WholeModelOptimizer(Optimizer):
     needs_loss = False
     counters: dict[str, float] = {}  # noqa: RUF012  # name -> value before the first step
 
-    def __init__(self, groups: Groups, defaults: dict[str, Any]) -> None:
+    def __init__(self, groups: Groups, defaults: dict[str, Any], mode: str = "foreach") -> None:
+        check_mode(mode)
         super().__init__(groups, defaults)
+        self._mode = mode
         for group in self.param_groups:
             for p in group["params"]:
                 if p.dtype in LOW_PRECISION:
@@ -71,7 +78,7 @@ class WholeModelOptimizer(Optimizer):
             for group in self.param_groups
             for p in group["params"]
             if p.grad is not None
-            for entry in _in_pieces(p, p.grad, self._state(p), group, top)
+            for entry in self._entries(p, p.grad, group, top)
         ]
         if entries:
             self.update(entries, top, None if loss is None else float(loss))
@@ -84,6 +91,35 @@ class WholeModelOptimizer(Optimizer):
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
         """Change parameters, states and counters in place; `lr` is the largest group's rate."""
         raise NotImplementedError
+
+    def each(
+        self, work: Work, entries: Sequence[Entry], scalars: Callable[[Entry], Scalars]
+    ) -> list[dict[str, Tensor]]:
+        """`work(p, g, state, scalars)` on every entry; what it measured, entry by entry.
+
+        Args:
+            work: a function of the module (it is compiled once), in tensor arithmetic.
+            scalars: its scalars for an entry, equal within a group.
+        """
+        found: list[dict[str, Tensor]] = [{}] * len(entries)
+        fused: dict[int, list[int]] = {}
+        for index, e in enumerate(entries):
+            if self._mode == "compiled" and worth_compiling(e.p, e.g):
+                fused.setdefault(id(e.group), []).append(index)
+            else:
+                found[index] = work(e.p, e.g, e.state, scalars(e)) or {}
+        for indices in fused.values():
+            chosen = [entries[i] for i in indices]
+            values = partial(_as_tensors, scalars(chosen[0]))
+            rows = [_as_row(e) for e in chosen]
+            for i, result in zip(indices, _compiled(work)(rows, values), strict=True):
+                found[i] = result
+        return found
+
+    def _entries(self, p: Tensor, g: Tensor, group: dict[str, Any], top: float) -> Iterator[Entry]:
+        scale = group["lr"] / top if top else 0.0
+        split = _whole if self._mode == "compiled" else _in_pieces
+        return split(p, g, self._state(p), group, scale)
 
     def _state(self, p: Tensor) -> dict[str, Tensor]:
         state = self.state[p]
@@ -98,14 +134,28 @@ def total(terms: Sequence[Tensor], weights: Sequence[float] | None = None) -> fl
     return float(wide.sum() if weights is None else wide.cpu() @ wide.new_tensor(weights).cpu())
 
 
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of two tensors of one shape."""
-    return torch.dot(a.reshape(-1), b.reshape(-1))
+@cache
+def _compiled(work: Work) -> Batched:
+    return Batched(lambda row, scalars: work(row["p"], row["g"], state_of(row), scalars) or {})
+
+
+def _as_row(entry: Entry) -> Row:
+    tensors = {"p": entry.p, "g": entry.g, **entry.state}
+    return {key: vector(t) for key, t in tensors.items()}
+
+
+def _as_tensors(scalars: Scalars, dtype: torch.dtype) -> dict[str, Tensor]:
+    return {key: torch.as_tensor(value, dtype=dtype) for key, value in scalars.items()}
+
+
+def _whole(
+    p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any], scale: float
+) -> Iterator[Entry]:
+    yield Entry(p, g, state, group, scale)
 
 
 def _in_pieces(
-    p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any], top: float
+    p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any], scale: float
 ) -> Iterator[Entry]:
-    scale = group["lr"] / top if top else 0.0
     for p_part, g_part, *rest in pieces(p, g, *state.values()):
         yield Entry(p_part, g_part, dict(zip(state, rest, strict=True)), group, scale)
