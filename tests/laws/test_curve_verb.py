@@ -58,6 +58,15 @@ def test_the_rest_of_a_run_from_its_empty_cells(capsys, tmp_path):
     assert any("a loss in 139 of 199 rows" in note for note in made["notes"])
 
 
+def test_a_last_log_without_losses_is_a_run_to_come(capsys, tmp_path, logs):
+    planned = tmp_path / "planned.csv"
+    rows = [f"{s},{x}" for s, x in enumerate(rates("wsd").tolist())]
+    planned.write_text("\n".join(["step,lr", *rows]))
+    made = json.loads(call(capsys, logs["cosine"], planned, "--json"))
+    other = json.loads(call(capsys, logs["cosine"], "--schedule", planned, "--json"))
+    assert made["forecast"] == other["forecast"]
+
+
 def test_where_holds_the_end_out(capsys, logs):
     argv = (logs["cosine"], "--where", "step < 2800", "--json")
     made = json.loads(call(capsys, *argv))

@@ -147,16 +147,19 @@ def _target(options: Options, runs: "Sequence[Logged]") -> "tuple[Target, list[L
         return _rest(runs[-1]), []
     path = Path(options.schedule)
     if path in options.runs:  # the losses learned from are no score
-        return _rest(next(run for run in runs if run.name.startswith(path.name))), []
+        return _rest([run for run in runs if run.name.startswith(path.name)][-1]), []
     if path.suffix:
         return _scheduled(path, options.map)
     return _named(options, runs), []
 
 
 def _rest(run: "Logged") -> Target:
-    """The last run, from its last loss on."""
-    assert run.lr is not None
-    begin = int(run.at[-1]) if len(run.at) else 0
+    """The end of a run, from its last loss on."""
+    from stepladder.laws.curve_forecast import settled_at
+
+    if run.lr is None:
+        raise ValueError(f"{run.name} has no column 'lr': --map lr=COLUMN names it")
+    begin = int(run.at[-1]) if len(run.at) else settled_at(run.lr)
     if begin >= len(run.lr) - 1:
         raise ValueError(
             f"{run.name}: nothing is left to forecast, its losses reach its last rate. --schedule "
