@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
@@ -62,7 +61,7 @@ def test_the_terminal_says_what_the_file_says(found):
     content = found.to_json()
     text = shown(comparison_table(content))
     assert content["verdict"] in text
-    assert all(f"x {kind}" in text for kind in ("compute", "tokens", "seconds"))
+    assert "compute, tokens, seconds: the baseline needs so many times the lever's" in text
     assert "baseline tuned to rate 0.02 in 5 runs" in text
     assert title(content).startswith("lion over adamw: saves")
 
@@ -77,17 +76,15 @@ def test_the_plan_says_what_differs_and_what_it_costs(found):
 
 @pytest.mark.parametrize("width", [70, 80, 120])
 def test_tables_stand_in_the_terminal(found, width):
-    """No row of a table is broken: each holds all of its cells."""
+    """No row of a table is broken: it is what it is where there is room."""
     content = found.to_json()
     for made, rows in (
         (comparison_table(content), [str(rung["widths"][0]) for rung in content["rungs"]]),
         (plan_table(found.plan, found.plan.bill(device_named("a100"))), ["1 baseline", "3 lever"]),
     ):
-        lines = shown(made, width).splitlines()
-        cells = [next(c for c in map(_cells, lines) if c and c[0] == row) for row in rows]
-        heads = next(c for c in map(_cells, lines) if c and c[0] in ("width", "rung"))
-        assert all(len(row) == len(heads) for row in cells)
-
-
-def _cells(line: str) -> list[str]:
-    return [cell for cell in re.split(r" {2,}", line.strip()) if cell]
+        narrow, wide = (
+            [line.strip() for line in shown(made, w).splitlines()] for w in (width, 160)
+        )
+        whole = [line for line in wide if line.startswith(tuple(rows))]
+        assert len(whole) == len(rows)
+        assert set(whole) <= set(narrow)

@@ -79,7 +79,7 @@ def comparison_table(content: Result) -> RenderableType:
     """The verdict, and the multipliers with what stands behind them."""
     table = Table(box=None, pad_edge=False, padding=GAP)
     kinds = list(content["means"])
-    for head in ("width", "FLOP", "losses", *(f"x {kind}" for kind in kinds), "memory"):
+    for head in ("width", "FLOP", "losses", *kinds, "memory"):
         table.add_column(head, justify="right")
     for rung in content["rungs"]:
         table.add_row(*_row(rung))
@@ -92,10 +92,10 @@ def comparison_table(content: Result) -> RenderableType:
         table,
         Text(),
         Text(
-            f"x: the baseline needs so many times the lever's cost for the lever's loss "
+            f"{', '.join(kinds)}: the baseline needs so many times the lever's for its loss "
             f"({words.percent_level(content)} intervals)"
             + ("; seconds are as measured here" if "seconds" in kinds else "")
-            + "; losses: baseline / lever; memory: lever over baseline"
+            + "; losses: baseline/lever; memory: lever over baseline"
         ),
         Text(f"each tenfold of compute changes it by a factor of {_times(trend)}"),
         *(Text(_rate(name, content["tuning"][name])) for name in ("base", "lever")),
@@ -110,7 +110,7 @@ def _row(rung: Result) -> list[str]:
     return [
         " / ".join(map(str, dict.fromkeys(rung["widths"]))),
         words.flop(rung["compute"][0]),
-        f"{base:.3f} / {lever:.3f}",
+        f"{base:.3f}/{lever:.3f}",
         _times(compute),
         *map(_value, others),
         f"{memory:.2f}",
@@ -126,8 +126,8 @@ def _value(interval: Result) -> str:
 
 
 def _factor(number: float) -> str:
-    """Two places, or three digits where they would not do."""
-    return f"{number:.2f}" if 0.1 <= number < 10 else f"{number:.3g}"
+    """Two places, or as many digits where they would not do."""
+    return f"{number:.2f}" if 0.1 <= number < 10 else f"{number:.2g}"
 
 
 def _rate(name: str, tuning: Result) -> str:
