@@ -128,6 +128,11 @@ def test_rates_before_the_first_row_rise_from_zero(tmp_path):
     assert run.lr is not None
     np.testing.assert_allclose(run.lr[[0, 50, 100, 200, 300, 400]], [0, 0.1, 0.2, 0.2, 0.15, 0.1])
     assert "rise from 0" in run.notes[0]
+    path.write_text("step,lr,loss\n10,0.1,3\n20,0.2,2.9\n4000,0.1,2.8\n")
+    (run,) = read_logged(path, (), None)
+    assert run.lr is not None
+    np.testing.assert_allclose(run.lr[[0, 5, 10, 15]], [0, 0.05, 0.1, 0.15])
+    assert not run.notes  # too little to be worth a word
 
 
 def test_figure(capsys, tmp_path, logs):

@@ -13,7 +13,7 @@ from stepladder.laws.points import rows_text
 from stepladder.laws.tables import no_column, read_table, select
 
 COLUMNS = ("steps", "lr", "loss")
-NEGLIGIBLE = 0.01  # of a run: a first row before that needs no warmup made up for it
+NEGLIGIBLE = 0.01  # of a run: the rise before a first row that early needs no word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,8 @@ def _rates(name: str, step: Index, lr: Array, last: int) -> tuple[Array | None, 
             "A column called run tells them apart"
         )
     rates = np.interp(np.arange(last + 1), step, lr)
+    if step[0] > 1:
+        rates[: step[0]] = lr[0] * np.arange(step[0]) / step[0]
     if step[0] <= NEGLIGIBLE * last:
         return rates, ()
-    rates[: step[0]] = lr[0] * np.arange(step[0]) / step[0]
     return rates, ("rates before the first row are taken as a linear rise from 0",)
