@@ -61,7 +61,7 @@ def test_the_terminal_says_what_the_file_says(found):
     content = found.to_json()
     text = shown(comparison_table(content))
     assert content["verdict"] in text
-    assert "compute, tokens, seconds: the baseline needs so many times the lever's" in text
+    assert "compute, tokens, seconds: for the lever's loss the baseline needs so many times" in text
     assert "baseline tuned to rate 0.02 in 5 runs" in text
     assert title(content).startswith("lion over adamw: saves")
 

@@ -92,8 +92,8 @@ def comparison_table(content: Result) -> RenderableType:
         table,
         Text(),
         Text(
-            f"{', '.join(kinds)}: the baseline needs so many times the lever's for its loss "
-            f"({words.percent_level(content)} intervals)"
+            f"{', '.join(kinds)}: for the lever's loss the baseline needs so many times the "
+            f"lever's ({words.percent_level(content)} intervals)"
             + ("; seconds are as measured here" if "seconds" in kinds else "")
             + "; losses: baseline/lever; memory: lever over baseline"
         ),
