@@ -148,7 +148,8 @@ def critical(found: dict[str, Any]) -> CriticalBatch:
 def draw(found: dict[str, Any]) -> Figure:
     """Left: steps to the target. Right: what the averages lose."""
     made = critical(found)
-    title = f"Beyond a batch of {made.batch:.0f} data are wasted; an average keeps its samples"
+    wasted = f"Above a batch of {made.batch:.0f} over 20% of the data are wasted"
+    title = f"{wasted}; an average keeps its samples"
     figure, (left, right) = style.figure(title, panels=2)
     batches = np.array(found["batches"], dtype=float)
     curve = made.least_steps + made.samples / batches
