@@ -73,7 +73,7 @@ FARSEER = register(
             ),
         ),
         rivals=("chinchilla", "kaplan"),
-        note="Nine values: needs hundreds of runs. At q, a or b near zero its scales trade off, and a "
-        "fit may end in another valley than the published values, above them: compare the two.",
+        note="Nine values: needs hundreds of runs. At q, a or b near zero its scales trade off, "
+        "and a fit may end in another valley than the published values, above them: compare them.",
     )
 )
