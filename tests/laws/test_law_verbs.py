@@ -213,6 +213,7 @@ def test_allocate_chooses_what_the_law_has(capsys):
     assert "sparsity 0.98 lies outside 0 to 0.95" in text
     assert "worse by" in text
     assert "sparsity cannot be 5" in err(capsys, *argv, "--sparsity", 5)
+    assert "settled by one number" in err(capsys, *argv, "--params", "1e9,2e9")
     assert "no published constants here: fit it" in err(capsys, "allocate", "joint-moe")
     routed = ("allocate", "routed", "--flops", 1e21)
     assert "give tokens" in err(capsys, *routed)

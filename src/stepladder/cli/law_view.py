@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stepladder.cli.law_table import count, counts
@@ -240,7 +241,7 @@ def _show_ranking(console: Console, ranking: Sequence[Ranked]) -> None:
     table = Table("law", "error at the dearest", "intervals held", "status")
     for one in ranking:
         if one.backtest is None:
-            table.add_row(one.law, "", "", f"[dim]{one.reason[:70]}[/]")
+            table.add_row(one.law, "", "", f"[dim]{escape(one.reason.partition(':')[0])}[/]")
         else:
             b = one.backtest
             table.add_row(one.law, f"{b.error:.3%}", f"{b.coverage:.0%}", b.status)

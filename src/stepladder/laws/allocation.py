@@ -207,6 +207,8 @@ def _options(
             f"law {law.name} holds at one number of tokens and does not say which is best: give "
             "tokens"
         )
+    if {"params", "tokens"} & set(choices):
+        raise ValueError("params and tokens are searched, or settled by one number, not chosen")
     options = {}
     for i in law.inputs:
         values = choices.get(i.name, (given[i.name],) if i.name in given else i.choices)
