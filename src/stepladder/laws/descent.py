@@ -22,7 +22,6 @@ THREADS = 4  # more of them wait for each other: a step is some fifty short call
 RIDGE = 1e-12  # of the unit diagonal: directions that the points do not determine stay put
 TINY = 1e-280
 LEAST_STEP = -0.95  # of a coefficient in its own unit: minus one would be zero, and stay there
-RISK = 10.0  # tolerances that a last step, which is not looked at, could lead up at most
 STIFF = 1e10  # damping beyond which there is no way down
 NEAR, FAR = 0.1, 1.0  # damping of the first step, close to an optimum and anywhere
 TRUSTED, POOR = 0.7, 0.2  # parts of the promised decrease that make damping fall, and grow
@@ -32,7 +31,7 @@ class Descent(NamedTuple):
     """Where candidates ended."""
 
     coordinates: Array  # (starts, coordinates)
-    value: Array  # (starts,): before the last step, which gains less than the tolerance
+    value: Array  # (starts,)
     converged: Mask  # (starts,)
     vanished: Mask  # (starts, coefficients): coefficients that went to zero
 
@@ -101,6 +100,7 @@ class _Candidates:
         self.converged = np.zeros(len(start), dtype=bool)
         self.refused = np.zeros(len(start), dtype=bool)  # the last step led up
         self.left = np.zeros(len(start), dtype=np.intp)  # steps
+        self.last = np.zeros(start.shape)  # the step that was too small to go on for
 
     def run(self, tolerance: float, steps: int) -> Descent:
         self.left[:] = steps
@@ -112,7 +112,18 @@ class _Candidates:
             live = self._step(live, tolerance)
             self.left[live] -= 1
             live = live[self.left[live] > 0]
+        self._take_last()
         return Descent(self.at, self.local.value, self.converged, self.local.share < VANISHED)
+
+    def _take_last(self) -> None:
+        """Take the last step of the candidates that converged, unless it leads up: it costs no
+        derivatives, and ends some digits closer."""
+        ended = np.flatnonzero(self.converged)
+        for rows in np.split(ended, range(self.together, len(ended), self.together)):
+            trial = self._moved(rows, self.last[rows])
+            value = self.problem.value(trial, self.overlay.rows(rows))
+            lower = value < self.local.value[rows]
+            self.at[rows[lower]], self.local.value[rows[lower]] = trial[lower], value[lower]
 
     def _locals(self) -> Local:
         blocks = [slice(k, k + self.together) for k in range(0, len(self.at), self.together)]
@@ -122,13 +133,10 @@ class _Candidates:
     def _step(self, live: Index, tolerance: float) -> Index:
         """One step of the live candidates; those that still move."""
         local = self.local.rows(live)
-        step, promised, sure = self._limited(live, local)
-        little = tolerance * local.value + TINY
-        done = (np.abs(promised) <= little) | (self.damping[live] > STIFF)
+        step, promised = self._limited(live, local)
+        done = (np.abs(promised) <= tolerance * local.value + TINY) | (self.damping[live] > STIFF)
         self.converged[live[done]] = True
-        # the last step is there already, and ends some digits closer where it cannot lead far up
-        last = done & (sure >= -RISK * little)
-        self.at[live[last]] = self._moved(live[last], step[last])
+        self.last[live[done]] = step[done]
         live, step, promised = live[~done], step[~done], promised[~done]
         if not len(live):
             return live
@@ -147,9 +155,8 @@ class _Candidates:
     def _moved(self, live: Index, step: Array) -> Array:
         return np.clip(self.at[live] + step, self.problem.low, self.problem.high)
 
-    def _limited(self, live: Index, local: Local) -> tuple[Array, Array, Array]:
-        """The damped step, the decrease that the quadratic model promises for it, and the least
-        decrease by the parabola above the loss.
+    def _limited(self, live: Index, local: Local) -> tuple[Array, Array]:
+        """The damped step, and the decrease that the quadratic model promises for it.
 
         A coefficient moves by its logarithm, which follows it along the valley it shares with its
         exponent; after a refusal it moves in its own unit, in which a floor goes straight to zero.
@@ -167,12 +174,9 @@ class _Candidates:
             step[some] = self._newton(
                 local.rows(some), (frozen | over)[some], stop[some], self.damping[live[some]]
             )
-        down = -np.sum(local.gradient * step, axis=1)
-        promised, sure = (
-            down - 0.5 * np.einsum("sp,spq,sq->s", step, bent, step)
-            for bent in (local.curvature, local.bound)
-        )
-        return np.where(natural, np.log1p(np.maximum(step, LEAST_STEP)), step), promised, sure
+        bent = np.einsum("sp,spq,sq->s", step, local.curvature, step)
+        promised = -np.sum(local.gradient * step, axis=1) - 0.5 * bent
+        return np.where(natural, np.log1p(np.maximum(step, LEAST_STEP)), step), promised
 
     @cached_property
     def _positive(self) -> Mask:

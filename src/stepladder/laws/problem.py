@@ -122,11 +122,14 @@ class Problem:
         with np.errstate(all="ignore"):
             return self._residual(_weighted_sum(columns, weights))[0]
 
-    def value(self, coordinates: Array) -> Array:
+    def value(self, coordinates: Array, overlay: Overlay = PLAIN) -> Array:
         """The objective (starts,); infinite where the law cannot be evaluated."""
         with np.errstate(all="ignore"):
             residual = self.residuals(coordinates)
-            total = np.sum(self.weights * self._terms(residual).value, axis=-1)
+            if overlay.observed is not None:
+                residual = residual + (self.observed - overlay.observed)
+            w = self.weights if overlay.weights is None else overlay.weights
+            total = np.sum(w * self._terms(residual).value, axis=-1)
             total = total if self.prior is None else total + self.prior.value(coordinates)
         return np.where(np.isfinite(total), total, np.inf)
 
