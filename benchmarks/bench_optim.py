@@ -1,12 +1,17 @@
-"""Optimizer steps against torch's fused AdamW, in one run.
+"""Optimizer steps against torch's fused AdamW, and matrix optimizers against rivals, in one run.
 
     python benchmarks/bench_optim.py [--seconds 3] [--width 512] [--depth 6] [--record]
+                                     [--only NAME ...]
 
 Each optimizer has its own copy of a transformer's parameters and steps in turn with AdamW; a ratio
 is its least time over that of AdamW in the same rounds. On a CPU, time is processor time on one
 thread, which other work on the machine hardly touches; on CUDA it is wall time, synchronised.
-Low-rank methods are also set against pytorch-optimizer's, between refreshes of their basis. Writes
-benchmarks/results/optim.json; `--record` also puts the ratios into the catalogue.
+"Bytes" is what a step must move through memory, over AdamW's 28 bytes a parameter: where nothing
+stays in a cache, that is the ratio which the arithmetic allows.
+Muon, GaLore and Fira step in turn with pytorch-optimizer's and heavyball's of the same rank and
+Newton-Schulz steps, between refreshes of a basis. Writes benchmarks/results/optim.json; `--record`
+also puts the ratios into the catalogue. heavyball is left out where it is not installed
+(`pip install --no-deps heavyball opt-einsum`).
 """
 
 import argparse
@@ -14,7 +19,10 @@ import json
 import math
 import time
 import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytorch_optimizer
 import torch
@@ -23,15 +31,71 @@ from rich.table import Table
 from torch import nn
 
 from stepladder.card import Evidence, record
-from stepladder.optim import REGISTRY, build, card
+from stepladder.optim import REGISTRY, build
 
 RESULTS = Path(__file__).parent / "results" / "optim.json"
 TORCH = ("sgd", "adam", "adamw", "adafactor", "muon")
 LOW_RANK = {"rank": 64, "gap": 10**6}
-ELSEWHERE = {
-    "galore": pytorch_optimizer.GaLore,
-    "fira": pytorch_optimizer.Fira,
+RATES = {"lr": 1e-4, "weight_decay": 0.1}
+ADAMW = 28  # bytes a parameter: p, m and v are read and written, g is read
+# Bytes a parameter in float32, pass by pass, with weight decay. A second pass is needed where a
+# step has a factor that sums over the tensor or the model decide. Products of matrices have none.
+TRAFFIC = {
+    "sgd": 20,
+    "adam": 28,
+    "adamw": ADAMW,
+    "adafactor": 4 + 8 + 12,  # means of g g; sizes of step and p; the step
+    "lion": 20,
+    "adam-atan2": 28,
+    "laprop": 28,
+    "adabound": 28,
+    "innaprop": 28,
+    "schedule-free-adamw": 28,
+    "schedule-free-sgd": 20,
+    "lars": 8 + 20,
+    "lamb": 24 + 16,  # moments and the norms; the step from p and the moments
+    "mars-adamw": 8 + 36,  # the norm of what g and the last g give; AdamW, and g is kept
+    "mars-lion": 8 + 28,
+    "adamp": 24 + 16,
+    "adam-sn": 4 + 20,
+    "smag": 12 + 12,
+    "sania": 12 + 16,
+    "d-adapt-sgd": 16 + 16,
+    "d-adapt-adam": 28 + 16,
 }
+
+
+def rivals() -> dict[str, dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]]]:
+    """Name -> package -> the same optimizer there."""
+    low = {"rank": 64, "update_proj_gap": 10**6, "scale": 1.0, "projection_type": "std"}
+
+    def split(params: list[nn.Parameter], **options: Any) -> list[dict[str, Any]]:
+        matrices = [p for p in params if p.ndim == 2]
+        return [
+            {"params": matrices, **options},
+            {"params": [p for p in params if p.ndim != 2]},
+        ]
+
+    found: dict[str, dict[str, Any]] = {
+        "galore": {
+            "pytorch-optimizer": lambda ps: pytorch_optimizer.GaLore(split(ps, **low), **RATES)
+        },
+        "fira": {"pytorch-optimizer": lambda ps: pytorch_optimizer.Fira(split(ps, **low), **RATES)},
+        "muon": {"pytorch-optimizer": _their_muon},
+    }
+    if find_spec("heavyball"):
+        import heavyball
+
+        found["muon"]["heavyball"] = lambda ps: heavyball.Muon(ps, **RATES)
+    return found
+
+
+def _their_muon(params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    groups = [
+        {"params": [p for p in params if (p.ndim == 2) is use], "use_muon": use}
+        for use in (True, False)
+    ]
+    return pytorch_optimizer.Muon(groups, ns_steps=5, **RATES)
 
 
 def shapes(width: int, depth: int) -> list[tuple[int, ...]]:
@@ -47,28 +111,19 @@ def fresh(sizes: list[tuple[int, ...]], device: str) -> list[nn.Parameter]:
     return params
 
 
-def contenders(sizes: list[tuple[int, ...]], device: str) -> dict[str, torch.optim.Optimizer]:
-    """Name -> optimizer: ours, compiled where it can be, and pytorch-optimizer's low-rank ones."""
-    made: dict[str, torch.optim.Optimizer] = {}
-    for name in REGISTRY:
-        options = dict(LOW_RANK) if name in (*ELSEWHERE, "adam-snsm") else {}
-        optimizer = build(name, fresh(sizes, device), lr=1e-4, weight_decay=0.1, **options)
-        if getattr(getattr(optimizer, "rule", None), "flat", False):
-            params = fresh(sizes, device)
-            optimizer = build(name, params, lr=1e-4, weight_decay=0.1, mode="compiled")
-        made[name] = optimizer
-    for name, cls in ELSEWHERE.items():
-        params = fresh(sizes, device)
-        low = {"rank": 64, "update_proj_gap": 10**6, "scale": 1.0, "projection_type": "std"}
-        groups = [
-            {"params": [p for p in params if p.ndim == 2], **low},
-            {"params": [p for p in params if p.ndim != 2]},
-        ]
-        made[f"{name} (pytorch-optimizer)"] = cls(groups, lr=1e-4, weight_decay=0.1)
-    return made
+def ours(name: str, sizes: list[tuple[int, ...]], device: str) -> torch.optim.Optimizer:
+    """Compiled where it can be."""
+    low = name in ("galore", "fira", "adam-snsm")
+    options = LOW_RANK if low else {} if name in TORCH else {"mode": "compiled"}
+    return build(name, fresh(sizes, device), **RATES, **options)
 
 
-def timed(optimizer: torch.optim.Optimizer, device: str) -> float:
+def timed(
+    optimizer: torch.optim.Optimizer, grads: dict[nn.Parameter, torch.Tensor], device: str
+) -> float:
+    """Seconds of a step. Gradients are put back before: heavyball takes them away."""
+    for p, g in grads.items():
+        p.grad = g
     clock = time.perf_counter if device == "cuda" else time.process_time
     start = clock()
     optimizer.step(lambda: torch.tensor(1.0))
@@ -77,19 +132,22 @@ def timed(optimizer: torch.optim.Optimizer, device: str) -> float:
     return clock() - start
 
 
+def _gradients(optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, torch.Tensor]:
+    return {p: p.grad for group in optimizer.param_groups for p in group["params"]}
+
+
 def measure(
-    made: dict[str, torch.optim.Optimizer], seconds: float, device: str
-) -> dict[str, tuple[float, float]]:
-    """For every optimizer: its least time, and AdamW's in the same rounds."""
-    base, found = made["adamw"], {}
-    for name, optimizer in made.items():
-        for _ in range(2):
-            timed(optimizer, device)
-        rounds, until = [], time.perf_counter() + seconds
-        while len(rounds) < 3 or (time.perf_counter() < until and len(rounds) < 50):
-            rounds.append((timed(base, device), timed(optimizer, device)))
-        found[name] = (min(own for _, own in rounds), min(b for b, _ in rounds))
-    return found
+    base: torch.optim.Optimizer, made: dict[str, torch.optim.Optimizer], seconds: float, device: str
+) -> tuple[dict[str, float], float]:
+    """The least time of each optimizer, and AdamW's in the same rounds."""
+    everyone = [(o, _gradients(o)) for o in (base, *made.values())]
+    for optimizer, grads in everyone * 2:
+        timed(optimizer, grads, device)
+    rounds, until = [], time.perf_counter() + seconds
+    while len(rounds) < 3 or (time.perf_counter() < until and len(rounds) < 100):
+        rounds.append([timed(optimizer, grads, device) for optimizer, grads in everyone])
+    least = [min(times) for times in zip(*rounds, strict=True)]
+    return dict(zip(made, least[1:], strict=True)), least[0]
 
 
 def main() -> None:
@@ -97,36 +155,73 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="for each optimizer")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--depth", type=int, default=6)
+    parser.add_argument("--only", nargs="*", default=list(REGISTRY), help="these optimizers")
     parser.add_argument("--record", action="store_true", help="put the ratios into the catalogue")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     sizes = shapes(options.width, options.depth)
-    made = contenders(sizes, device)
-    times = measure(made, options.seconds, device)
+    base, others = ours("adamw", sizes, device), rivals()
+    rows: dict[str, dict[str, object]] = {}
+    for name in options.only:
+        made = {name: ours(name, sizes, device)}
+        for package, make in others.get(name, {}).items():
+            made[f"{name} ({package})"] = make(fresh(sizes, device))
+        times, least = measure(base, made, options.seconds, device)
+        for each, optimizer in made.items():
+            rows[each] = row(each, optimizer, times[each], least)
+        if len(made) > 1:
+            best = min(t for each, t in times.items() if each != name)
+            rows[name]["ratio_to_best_rival"] = round(times[name] / best, 3)
+        print(name, rows[name]["ratio_to_fused_adamw"], flush=True)
     report = {
         "device": torch.cuda.get_device_name() if device == "cuda" else "one CPU thread",
         "torch": torch.__version__,
         "parameters": sum(math.prod(s) for s in sizes),
-        "optimizers": {name: row(name, made[name], *times[name]) for name in made},
+        "optimizers": rows,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
     show(report)
+    if set(options.only) >= set(REGISTRY):
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(report, indent=1) + "\n")
     if options.record:
         keep(report)
 
 
 def row(name: str, optimizer: torch.optim.Optimizer, own: float, base: float) -> dict[str, object]:
-    flat = getattr(getattr(optimizer, "rule", None), "flat", False)
-    how = "torch" if name in TORCH else "compiled" if flat else "eager"
-    return {
+    own_name, _, package = name.removesuffix(")").partition(" (")
+    compiled = own_name not in (*TORCH, "galore", "fira", "adam-snsm")
+    how = package or ("torch" if name in TORCH else "compiled" if compiled else "eager")
+    found: dict[str, object] = {
         "milliseconds": round(own * 1e3, 3),
         "ratio_to_fused_adamw": round(own / base, 3),
-        "how": "pytorch-optimizer" if name not in REGISTRY else how,
-        "state_bytes_per_parameter": card(name).state_bytes if name in REGISTRY else None,
+        "how": how,
+        "state_bytes_per_parameter": round(state_bytes(optimizer), 4),
     }
+    if own_name in TRAFFIC:
+        found["bytes_ratio"] = round(TRAFFIC[own_name] / ADAMW, 3)
+    return found
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> float:
+    """Of the tensors that an optimizer keeps after a step, a parameter."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    states = [optimizer.state[p].values() for p in params]
+    return sum(_bytes(value) for state in states for value in state) / sum(
+        p.numel() for p in params
+    )
+
+
+def _bytes(value: Any) -> int:
+    """Of a tensor, or of all in a container or an object (a projector)."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        return sum(_bytes(v) for v in value.values())
+    if isinstance(value, list | tuple):
+        return sum(_bytes(v) for v in value)
+    return _bytes(vars(value)) if hasattr(value, "__dict__") else 0
 
 
 def keep(report: dict) -> None:
@@ -146,15 +241,22 @@ def show(report: dict) -> None:
     table = Table(
         title=f"One step, {report['parameters'] / 1e6:.1f}M parameters, {report['device']}"
     )
-    for column in ("optimizer", "how", "ms", "x fused AdamW"):
-        table.add_column(column, justify="left" if column in ("optimizer", "how") else "right")
+    columns = ("optimizer", "how", "ms", "x fused AdamW", "bytes", "x best rival", "state B")
+    for column in columns:
+        table.add_column(column, justify="left" if column in columns[:2] else "right")
     for name, r in sorted(
         report["optimizers"].items(), key=lambda item: item[1]["ratio_to_fused_adamw"]
     ):
+        numbers = [r.get(key) for key in ("bytes_ratio", "ratio_to_best_rival")]
         table.add_row(
-            name, r["how"], f"{r['milliseconds']:.1f}", f"{r['ratio_to_fused_adamw']:.2f}"
+            name,
+            r["how"],
+            f"{r['milliseconds']:.1f}",
+            f"{r['ratio_to_fused_adamw']:.2f}",
+            *("" if n is None else f"{n:.2f}" for n in numbers),
+            f"{r['state_bytes_per_parameter']:.3f}",
         )
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

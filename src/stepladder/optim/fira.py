@@ -57,8 +57,8 @@ class Fira(Rule):
             return
         # P psi + (g - P low) k = P (psi - low k) + g k: k is constant along the projected side
         kept = self._kept(g, psi, low, state, h.unbias1 / h.unbias2)
-        step = space.back((psi * self.scale).sub_(low * kept), state).add_(g * kept)
-        p.mul_(h.shrink).sub_(step.mul_(h.lr))
+        inside = (psi * self.scale).sub_(low * kept).mul_(h.lr)
+        p.mul_(h.shrink).sub_(space.back(inside, state).add_(g * (kept * h.lr)))
 
     def _kept(
         self, g: Tensor, psi: Tensor, low: Tensor, state: State, correction: Scalar

@@ -45,5 +45,6 @@ class GaLore(Rule):
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
         space = Subspace(p, self.rank)
         space.refresh(g, state, h.step, self.gap)
-        step = space.back(adam_step(space.project(g, state), state, h), state)
-        p.mul_(h.shrink).sub_(step.mul_(h.lr * (self.scale if space.active else 1.0)))
+        step = adam_step(space.project(g, state), state, h)
+        step.mul_(h.lr * (self.scale if space.active else 1.0))
+        p.mul_(h.shrink).sub_(space.back(step, state))

@@ -103,6 +103,9 @@ class AdamSubsetNormSubspaceMomentum(Rule):
         space = Subspace(p, self.rank)
         return {"m": space.zeros(p), "v": _second_moment(p), **space.init(p)}
 
+    def constants(self, h: Hyper) -> dict[str, Scalar]:
+        return {"rate": h.lr * h.unbias1}
+
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
         space, m = Subspace(p, self.rank), state["m"]
         if space.refresh(g, state, h.step, self.gap):
@@ -110,5 +113,4 @@ class AdamSubsetNormSubspaceMomentum(Rule):
         low = space.project(g, state)
         follow(m, low, h.new1)
         direction = space.back(m - low, state).add_(g) if space.active else m
-        step = direction / subset_denominator(g, state, h)
-        p.mul_(h.shrink).sub_(step.mul_(h.lr * h.unbias1))
+        p.mul_(h.shrink).sub_(direction * (h.extra["rate"] / subset_denominator(g, state, h)))
