@@ -209,6 +209,18 @@ def test_the_last_step_is_taken_and_ends_much_closer():
     assert p.value(end.coordinates)[0] <= end.value[0]
 
 
+@pytest.mark.parametrize("loss", ["squares", "huber"])
+def test_a_last_step_never_leads_up(loss):
+    p = problem(chinchilla_table(TRUTH, noise=0.01, seed=13), Objective(loss=loss))
+    at, weights = starts(p, 40), np.random.default_rng(13).uniform(0, 2, (40, len(p.target)))
+    overlay = Overlay(weights=weights)
+    before = p.local(at, overlay).value
+    ends = descend(p, at, overlay=overlay, tolerance=0.05)  # many a first step is the last
+    np.testing.assert_allclose(p.value(ends.coordinates, overlay), ends.value, rtol=1e-9)
+    assert (ends.value <= before).all()
+    assert (ends.value < before).any()
+
+
 def test_work_is_shared_out_in_order(monkeypatch):
     assert threads.in_threads(lambda k: k * k, range(5)) == [0, 1, 4, 9, 16]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
