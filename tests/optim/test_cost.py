@@ -57,7 +57,7 @@ class CountFlops(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if name == "mm":
+        if name in ("mm", "addmm_"):
             self.flops += 2 * args[0].numel() * args[1].shape[1]
         elif name in REDUCTIONS:
             self.flops += REDUCTIONS[name] * args[0].numel()

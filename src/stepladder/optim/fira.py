@@ -58,7 +58,7 @@ class Fira(Rule):
         # P psi + (g - P low) k = P (psi - low k) + g k: k is constant along the projected side
         kept = self._kept(g, psi, low, state, h.unbias1 / h.unbias2)
         inside = (psi * self.scale).sub_(low * kept).mul_(h.lr)
-        p.mul_(h.shrink).sub_(space.back(inside, state).add_(g * (kept * h.lr)))
+        space.subtract(inside, state, p.mul_(h.shrink).sub_(g * (kept * h.lr)))
 
     def _kept(
         self, g: Tensor, psi: Tensor, low: Tensor, state: State, correction: Scalar

@@ -47,4 +47,4 @@ class GaLore(Rule):
         space.refresh(g, state, h.step, self.gap)
         step = adam_step(space.project(g, state), state, h)
         step.mul_(h.lr * (self.scale if space.active else 1.0))
-        p.mul_(h.shrink).sub_(space.back(step, state))
+        space.subtract(step, state, p.mul_(h.shrink))

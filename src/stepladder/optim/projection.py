@@ -51,6 +51,15 @@ class Subspace:
             return g
         return g @ state["basis"].mT if self.right else state["basis"].mT @ g
 
+    def subtract(self, low: Tensor, state: State, p: Tensor) -> None:
+        """p <- p - back(low), without the full-size matrix in between."""
+        if not self.active:
+            p.sub_(low)
+        elif self.right:
+            p.addmm_(low, state["basis"], alpha=-1)
+        else:
+            p.addmm_(state["basis"], low, alpha=-1)
+
     def back(self, low: Tensor, state: State) -> Tensor:
         """Low rank to full."""
         if not self.active:
