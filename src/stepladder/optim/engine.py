@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from stepladder.names import did_you_mean
 from stepladder.optim.compiled import (
+    BATCH,
     Batched,
     Result,
     Row,
@@ -125,7 +126,10 @@ class RuleOptimizer(Optimizer):
 
     def _run(self, params: list[Tensor], h: Hyper) -> None:
         fused = [p for p in params if self._mode == "compiled" and self._fuses(p)]
-        self._run_compiled(fused, h)
+        self._run_compiled([p for p in fused if p.dtype not in LOW_PRECISION], h)
+        low = [p for p in fused if p.dtype in LOW_PRECISION]
+        for start in range(0, len(low), BATCH):  # so that few exist in float32 at a time
+            self._run_compiled(low[start : start + BATCH], h)
         done = {id(p) for p in fused}
         one_by_one = [p for p in params if id(p) not in done]
         if self._mode != "loop" and self.rule.flat:
