@@ -1,6 +1,6 @@
 """How much faster trials of a user's own module train as one program than one after another.
 
-    OMP_WAIT_POLICY=passive .venv/bin/python benchmarks/bench_own.py [--rounds 5]
+    .venv/bin/python benchmarks/bench_own.py [--rounds 5]
 
 Eight trials that differ in rate and seed, of three modules at several widths, by `train_many` with
 all threads: side by side, and with room for one (which is plain PyTorch), in turn, so that what

@@ -1,9 +1,9 @@
 """How much faster small runs go side by side, a thread each, than one after another with all.
 
-    OMP_WAIT_POLICY=passive .venv/bin/python benchmarks/bench_workers.py [--rounds 3]
+    GOMP_SPINCOUNT=10000 .venv/bin/python benchmarks/bench_workers.py [--rounds 3]
 
-The variable is what the command line sets: threads that spin while they wait would make the runs of
-this process look worse wherever the machine is shared.
+The variable is what the command line sets: threads that wait spin briefly and then sleep, which is
+best for the runs of this process.
 
 For each width of a small ladder (target width 144, base 40, on the standard library's sources), as
 many short runs as there are CPUs, trained by `run_here` with all threads and by a warm pool of
@@ -121,7 +121,7 @@ def main() -> None:
         "cpus": cpu_count(),
         "threads_here": torch.get_num_threads(),
         "load_before_and_after": [load, os.getloadavg()[0]],
-        "wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
+        "spin_count": os.environ.get("GOMP_SPINCOUNT", "default"),
         "torch": torch.__version__,
         "rounds": options.rounds,
         "steps": options.steps,
