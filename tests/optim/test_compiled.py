@@ -6,6 +6,7 @@ from torch._dynamo.utils import counters
 
 from stepladder.optim import REGISTRY, build
 from stepladder.optim import compiled as kernels
+from stepladder.optim.adam_atan2 import angle
 from stepladder.optim.foreach import dot, norm
 from stepladder.optim.rule import Measured
 
@@ -108,3 +109,15 @@ def test_compiled_norms_are_exact_to_rounding():
     exact = x.double().norm().item()
     for measure in (norm, lambda x: dot(x, x).sqrt()):
         assert torch.compile(measure)(x).item() == pytest.approx(exact, rel=2e-6)
+
+
+def test_the_compiled_arc_tangent_is_exact_to_rounding():
+    generator = torch.Generator().manual_seed(int(torch.seed() % 2**31))
+    y, x = 10.0 ** (30 * torch.rand(2, 100_000, generator=generator) - 15)
+    y = torch.where(torch.rand(len(y), generator=generator) < 0.5, -y, y)
+    y[:4], x[:4] = torch.tensor([0.0, 1.0, -1.0, 0.0]), torch.tensor([0.0, 0.0, 0.0, 1.0])
+    turned = torch.compile(angle)(y, x).double()
+    torch.testing.assert_close(turned, torch.atan2(y.double(), x.double()), rtol=3e-7, atol=0)
+    plain = angle(y, x).double()
+    torch.testing.assert_close(plain, torch.atan2(y.double(), x.double()), rtol=3e-7, atol=0)
+    assert torch.compile(angle)(torch.tensor([torch.nan]), torch.ones(1)).isnan()

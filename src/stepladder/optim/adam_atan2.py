@@ -1,7 +1,9 @@
 """Adam-atan2: Adam without epsilon, exactly invariant to the gradient's scale."""
 
 from dataclasses import dataclass
+from math import pi
 
+import torch
 from torch import Tensor
 
 from stepladder.card import Card
@@ -23,6 +25,32 @@ CARD = Card(
 
 TINY = 2.0**-126  # the smallest normal float32
 
+# atan(t) / t on [0, 1] by powers of t^2, so that the largest relative error is least: 1.5e-8, less
+# than float32 rounds. The compiler's own arc tangent takes half the time of a whole step.
+SERIES = (
+    1.0, -0.3333307206630707, 0.1999261975288391, -0.14203645288944244, 0.10640934854745865,
+    -0.0750429555773735, 0.04269152879714966, -0.016068631783127785, 0.0028498899191617966,
+)  # fmt: skip
+
+
+def angle(y: Tensor, x: Tensor) -> Tensor:
+    """atan2(y, x) of an x that is not negative; of (0, 0) it is 0."""
+    if torch.compiler.is_compiling() and y.dtype == torch.float32:
+        return _angle_by_series(y, x)
+    # atan(y / x) costs a third of atan2; an x of zero comes with y = 0 or gives a right angle
+    return (y / x.clamp_min(TINY)).atan_()
+
+
+def _angle_by_series(y: Tensor, x: Tensor) -> Tensor:
+    size = y.abs()
+    t = torch.minimum(size, x) / torch.maximum(size, x).clamp_min(TINY)
+    square = t * t
+    series = torch.full_like(t, SERIES[-1])
+    for coefficient in SERIES[-2::-1]:
+        series = series * square + coefficient
+    turned = torch.where(size > x, pi / 2 - t * series, t * series)
+    return torch.where(y < 0, -turned, turned)
+
 
 @register_rule(CARD)
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +70,5 @@ class AdamAtan2(Rule):
         m, v = state["m"], state["v"]
         follow(m, g, h.new1)
         follow(v, g * g, h.new2)
-        # The scale is not negative, where atan2(m, s) = atan(m / s), which costs a third of it; a
-        # scale of zero comes with m = 0, or is too small for the type and gives a right angle.
-        scale = v.sqrt().mul_(h.extra["root"]).clamp_min_(TINY)
-        p.mul_(h.shrink).sub_((m * h.unbias1).div_(scale).atan_().mul_(h.extra["rate"]))
+        scale = v.sqrt().mul_(h.extra["root"])
+        p.mul_(h.shrink).sub_(angle(m * h.unbias1, scale).mul_(h.extra["rate"]))
