@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 INTERRUPTED = 130
+RESUMING = ("demo", "climb", "train", "compare", "search", "range")  # what they train is kept
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,4 +78,5 @@ def _run(verb: str, rest: list[str]) -> int:
     except (ValueError, OSError) as error:  # what a user can mend: the text says how
         return fail(str(error))
     except KeyboardInterrupt:
-        return fail("interrupted; the same command resumes where it stopped", INTERRUPTED)
+        kept = "; the same command resumes where it stopped" if verb in RESUMING else ""
+        return fail(f"interrupted{kept}", INTERRUPTED)
