@@ -10,7 +10,7 @@ from scipy.optimize import minimize, nnls
 from scipy.special import huber
 from surfaces import TRUTH, chinchilla_table
 
-from stepladder.laws import Law, Parameter, descent, fit, get, threads
+from stepladder.laws import Law, Parameter, descent, fit, get
 from stepladder.laws.descent import descend
 from stepladder.laws.law import Input
 from stepladder.laws.objective import Objective, terms
@@ -165,29 +165,18 @@ def test_a_prior_is_part_of_the_objective_and_its_derivatives(loss):
         np.testing.assert_allclose(fresh, old, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize(("count", "elements"), [(1, 400), (3, 36_000), (3, 400)])
-def test_ends_do_not_depend_on_threads_or_on_who_moves_together(monkeypatch, count, elements):
+def test_ends_do_not_depend_on_who_moves_together(monkeypatch):
     p = problem(chinchilla_table(TRUTH, noise=0.01, seed=8))
     at = starts(p, 60)
     held = np.zeros(at.shape, dtype=bool)
     held[::7, 0] = True
     weights = np.random.default_rng(8).uniform(0.5, 2.0, (60, len(p.target)))
     given = {"overlay": Overlay(weights=weights), "fixed": held, "tolerance": 1e-12}
-    monkeypatch.setattr(descent, "thread_count", lambda: 1)
-    alone = descend(p, at, **given)
-    monkeypatch.setattr(descent, "thread_count", lambda: count)
-    monkeypatch.setattr(descent, "WORTH", 100)
-    monkeypatch.setattr(descent, "ELEMENTS", elements)
-    shared = descend(p, at, **given)
-    for one, other in zip(alone, shared, strict=True):
+    together = descend(p, at, **given)
+    monkeypatch.setattr(descent, "ELEMENTS", 400)
+    few = descend(p, at, **given)
+    for one, other in zip(together, few, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
-
-
-def test_one_candidate_of_many_points_needs_one_thread(monkeypatch):
-    p = problem(chinchilla_table(TRUTH, noise=0.01, seed=12))
-    monkeypatch.setattr(descent, "thread_count", lambda: 3)
-    monkeypatch.setattr(descent, "WORTH", 10)
-    assert descend(p, starts(p, 20)[:1]).converged.all()
 
 
 def test_a_step_limit_is_each_candidates_own(monkeypatch):
@@ -219,16 +208,6 @@ def test_a_last_step_never_leads_up(loss):
     np.testing.assert_allclose(p.value(ends.coordinates, overlay), ends.value, rtol=1e-9)
     assert (ends.value <= before).all()
     assert (ends.value < before).any()
-
-
-def test_work_is_shared_out_in_order(monkeypatch):
-    assert threads.in_threads(lambda k: k * k, range(5)) == [0, 1, 4, 9, 16]
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert threads.thread_count() == 1
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert threads.thread_count() >= 1
-    with pytest.raises(ZeroDivisionError):
-        threads.in_threads(lambda k: 1 / k, [1, 0])
 
 
 def test_a_floor_that_is_not_there_goes_to_zero():

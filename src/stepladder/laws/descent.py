@@ -12,13 +12,10 @@ import numpy as np
 
 from stepladder.laws.law import Array, Index, Mask
 from stepladder.laws.problem import PLAIN, Local, Overlay, Problem
-from stepladder.laws.threads import in_threads, thread_count
 
 VANISHED = 1e-8  # a coefficient below this part of every prediction is at zero
 ELEMENTS = 36_000  # of candidates times points that move together: their arrays stay in cache
 FEWEST, MOST = 8, 1024  # candidates that move together
-WORTH = 20_000  # candidates times points that are worth a thread
-THREADS = 4  # more of them wait for each other: a step is some fifty short calls
 RIDGE = 1e-12  # of the unit diagonal: directions that the points do not determine stay put
 TINY = 1e-280
 LEAST_STEP = -0.95  # of a coefficient in its own unit: minus one would be zero, and stay there
@@ -63,20 +60,7 @@ def descend(
         first: the objective around every start, where it is known already.
     """
     held = np.zeros(start.shape, dtype=bool) if fixed is None else fixed
-
-    def part(rows: Index) -> Descent:
-        known = None if first is None else first.rows(rows)
-        candidates = _Candidates(
-            problem, start[rows], held[rows], overlay.rows(rows), damping, known
-        )
-        return candidates.run(tolerance, steps)
-
-    count = len(start)
-    shares = min(thread_count(), THREADS, count, 1 + count * len(problem.target) // WORTH)
-    every = [np.arange(k, count, shares) for k in range(shares)]
-    parts = in_threads(part, every)
-    ends = Descent(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    return ends.take(np.argsort(np.concatenate(every)))
+    return _Candidates(problem, start, held, overlay, damping, first).run(tolerance, steps)
 
 
 class _Candidates:
