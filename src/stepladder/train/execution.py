@@ -10,8 +10,10 @@ import torch
 from stepladder.cost import cost
 from stepladder.recipe import Recipe
 
-# Compiling takes half a minute on two cores and gains 14% of a step at width 128, 8% at 256, 5% at
-# 512, little above (benchmarks/results/train.json): it pays from some ten minutes of work on.
+# Compiling takes half a minute on two cores. Twice measured (benchmarks/bench_train.py) it gained 14
+# and 7% of a step at width 128, 8 and -2% at 256, 5 and 2% at 512, 1 and -3% at 768: it pays for
+# narrow models from some ten minutes of work on.
+CPU_COMPILE_WIDTH = 256
 CPU_COMPILE_FLOPS = 1e14
 
 
@@ -74,4 +76,5 @@ def find_device(name: str = "auto") -> torch.device:
 def _compiling_pays(recipe: Recipe, device: torch.device) -> bool:
     if device.type == "cuda":
         return True
-    return cost(recipe).flops_total >= CPU_COMPILE_FLOPS and shutil.which("g++") is not None
+    long = cost(recipe).flops_total >= CPU_COMPILE_FLOPS
+    return long and recipe.model.width <= CPU_COMPILE_WIDTH and shutil.which("g++") is not None
