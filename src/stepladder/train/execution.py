@@ -10,8 +10,8 @@ import torch
 from stepladder.cost import cost
 from stepladder.recipe import Recipe
 
-# Compiling takes half a minute on two cores. Twice measured (benchmarks/bench_train.py) it gained 14
-# and 7% of a step at width 128, 8 and -2% at 256, 5 and 2% at 512, 1 and -3% at 768: it pays for
+# Compiling takes half a minute on two cores. Twice measured (benchmarks/bench_train.py) it gained
+# 14 and 7% of a step at width 128, 8 and -2% at 256, 5 and 2% at 512, 1 and -3% at 768: it pays for
 # narrow models from some ten minutes of work on.
 CPU_COMPILE_WIDTH = 256
 CPU_COMPILE_FLOPS = 1e14
