@@ -1,8 +1,8 @@
 """Which executor suits many small runs on a device, by what was measured.
 
 On several CPU cores a process a run is fastest: the cores never wait for each other. On two cores
-at widths 32, 64 and 128 it makes 2.9, 2.6 and 2.1 times as many runs as one at a time, and stacks
-of eight 3.0, 2.3 and 1.8 times as many (benchmarks/bench_stacked.py). On one core, or on CUDA,
+at widths 32, 64 and 128 it makes 2.2, 1.9 and 1.7 times as many runs as one at a time, and stacks
+of eight 1.6, 1.3 and 1.1 times as many (benchmarks/bench_stacked.py). On one core, or on CUDA,
 processes would only share what one program can fill: there runs are stacked.
 """
 

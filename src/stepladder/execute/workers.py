@@ -1,7 +1,7 @@
 """Runs in parallel on the CPU: a process a core, a thread a process.
 
 A tiny model leaves a second thread little to do, and a run a core uses the cores better: on two of
-them 2.1 to 2.9 times (benchmarks/bench_stacked.py). The processes are fresh interpreters
+them 1.7 to 2.2 times (benchmarks/bench_stacked.py). The processes are fresh interpreters
 that speak pickle over pipes, as those that encode text do (`stepladder.data.workers`, which says
 why), and live as long as the pool: importing torch takes seconds.
 """
