@@ -1,5 +1,6 @@
 """Devices: names, curves, and the measurement of the machine at hand."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,14 @@ def test_measuring_gives_curves_of_the_sizes_asked_for() -> None:
     assert all(map(increasing, curves))
     assert device.memory > 1 << 28
     assert not device.asynchronous
+
+
+def test_a_clock_that_stood_still_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([5.0, 5.0, 5.0, 5.0, 5.0, 5.25, 5.25, 5.75])
+    later = itertools.count(6.0, 0.5)
+    monkeypatch.setattr(calibration, "clock", lambda _: next(readings, None) or next(later))
+    monkeypatch.setattr(calibration, "PATIENCE", 0)
+    assert calibration._best("cpu", lambda: None) == 0.25
 
 
 def test_real_steps_tell_launching_and_pace(monkeypatch: pytest.MonkeyPatch) -> None:
