@@ -52,6 +52,7 @@ def test_a_killed_worker_loses_no_run(place, dataset, recipe, store, tmp_path):
     assert seen.steps[doomed.key][-1] == 600
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_run_that_is_lost_again_and_again_is_named_and_the_rest_kept(place, recipe, store):
     executor, _, kills = place

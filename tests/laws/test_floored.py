@@ -42,6 +42,7 @@ def test_without_a_floor_it_is_ordinary_regression() -> None:
     assert fit.parameters["A"] == pytest.approx(np.exp(line.intercept), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_ninety_percent_intervals_hold_ninety_percent() -> None:
     rng, draws, inside, errors = np.random.default_rng(7), 400, 0, []
     for _ in range(draws):

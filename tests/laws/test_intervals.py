@@ -205,6 +205,7 @@ def test_intervals_cover_at_their_level(loss):
         assert part == pytest.approx(0.9, abs=0.03), name
 
 
+@pytest.mark.slow
 def test_ladder_forecasts_hold_their_outcomes():
     rng = np.random.default_rng(5)
     law, held = get("power"), 0
@@ -321,6 +322,7 @@ def test_leaning_leaves_enough_points_a_say(cost, most):
     assert np.all(np.diff(told.lean[order]) >= -1e-12)
 
 
+@pytest.mark.slow
 def test_a_leaning_fit_has_the_sandwich_covariance_of_even_noise():
     """Weighted least squares of a line whose noise is even: errors as they are simulated."""
     rng, law = np.random.default_rng(5), get("power")
