@@ -65,8 +65,7 @@ SHRINK = RATE * DECAY  # rate x weight decay, the same for every method whose de
 class Lever:
     """One change of the baseline. `decay` is rate x weight decay, 0 where it enters the gradient.
 
-    `like` is the optimizer whose rates its own are assumed to scale like, where no card says;
-    `remark` is what its runs showed beside their losses.
+    `like` is the optimizer whose rates its own are assumed to scale like, where no card says.
     """
 
     name: str
@@ -83,7 +82,6 @@ class Lever:
     batching: Batching = field(default_factory=Batching)
     rule: str = "completep"
     optimizer: str = "adamw"
-    remark: str = ""
 
     def recipe(self, base: Recipe) -> Recipe:
         """The baseline, changed."""
@@ -140,18 +138,14 @@ def batch(rule: str, factor: float) -> Lever:
     )
 
 
-def growing(name: str, parts: int = 1, remark: str = "", **params: Any) -> Lever:
+def growing(name: str, parts: int = 1, **params: Any) -> Lever:
     """AdamW with a batch that grows by a policy from half the baseline's to twice it."""
     return Lever(
         name=f"batching/{name}",
         batch=0.5,
         accumulate=parts,
         batching=Batching(name=name, params=params),
-        remark=remark,
     )
-
-
-NEVER_GREW = "the batch never grew, so that this is half the baseline's batch"
 
 
 TOKENS = 154_944  # of the smallest rung; a schedule that names them follows its recipe from there
@@ -203,7 +197,7 @@ LEVERS = (
     growing("doubling", end=4),
     growing("norm-test", parts=4, eta=0.7, largest=4),
     growing("inner-product-test", parts=4, theta=0.9, nu=0.7, largest=4),
-    growing("coordinate-norm-test", parts=4, remark=NEVER_GREW, eta=1.0, share=0.5, largest=4),
+    growing("coordinate-norm-test", parts=4, eta=0.5, share=0.5, largest=4),
 )
 
 
@@ -368,9 +362,7 @@ def keep() -> None:
     for family in dict.fromkeys(content["name"].partition("/")[0] for content in contents):
         of = [c for c in contents if c["name"].startswith(family) and "verdict" in c]
         write_whole(OUT / f"{family}.svg", style.svg(overview(of, TITLE), family))
-    remarks = {lever.name: f"; {lever.remark}" for lever in LEVERS if lever.remark}
     for content in contents:
-        remark = remarks.get(content["name"], "")
         family, _, name = content["name"].partition("/")
         name, _, factor = name.partition("@")
         batch = f"batch x {factor}, rate tuned anew: " if factor else ""
@@ -378,7 +370,7 @@ def keep() -> None:
             family,
             name,
             Evidence(
-                result=f"{batch}{said(content)}{remark} ({conditions(content)})",
+                result=f"{batch}{said(content)} ({conditions(content)})",
                 command=content["command"],
                 figure=f"evidence/compare/{family}.svg",
             ),
