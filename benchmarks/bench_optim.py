@@ -35,6 +35,7 @@ from stepladder.optim import REGISTRY, build
 
 RESULTS = Path(__file__).parent / "results" / "optim.json"
 TORCH = ("sgd", "adam", "adamw", "adafactor", "muon")
+LOW_RANKED = ("galore", "fira", "adam-snsm")
 LOW_RANK = {"rank": 64, "gap": 10**6}
 RATES = {"lr": 1e-4, "weight_decay": 0.1}
 ADAMW = 28  # bytes a parameter: p, m and v are read and written, g is read
@@ -113,8 +114,7 @@ def fresh(sizes: list[tuple[int, ...]], device: str) -> list[nn.Parameter]:
 
 def ours(name: str, sizes: list[tuple[int, ...]], device: str) -> torch.optim.Optimizer:
     """Compiled where it can be."""
-    low = name in ("galore", "fira", "adam-snsm")
-    options = LOW_RANK if low else {} if name in TORCH else {"mode": "compiled"}
+    options = LOW_RANK if name in LOW_RANKED else {} if name in TORCH else {"mode": "compiled"}
     return build(name, fresh(sizes, device), **RATES, **options)
 
 
@@ -191,12 +191,11 @@ def main() -> None:
 
 def row(name: str, optimizer: torch.optim.Optimizer, own: float, base: float) -> dict[str, object]:
     own_name, _, package = name.removesuffix(")").partition(" (")
-    compiled = own_name not in (*TORCH, "galore", "fira", "adam-snsm")
-    how = package or ("torch" if name in TORCH else "compiled" if compiled else "eager")
+    how = "torch" if name in TORCH else "eager" if own_name in LOW_RANKED else "compiled"
     found: dict[str, object] = {
         "milliseconds": round(own * 1e3, 3),
         "ratio_to_fused_adamw": round(own / base, 3),
-        "how": how,
+        "how": package or how,
         "state_bytes_per_parameter": round(state_bytes(optimizer), 4),
     }
     if own_name in TRAFFIC:

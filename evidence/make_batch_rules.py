@@ -68,8 +68,15 @@ class Study:
     tuned_by: str
 
 
-ADAM = Settings(batch=BATCHES[0], lr=0.0, beta1=0.996, beta2=0.999, eps=1e-8)
-ADAM_GRID = np.logspace(-4.0, -0.8, 14)
+# betas follow the batch by the SDE rule, so that the grid contains what the rule asks for
+ADAM = Study(
+    optimizer="adamw",
+    noisy=0.4,
+    base=Settings(batch=BATCHES[0], lr=0.0, beta1=0.996, beta2=0.999, eps=1e-8),
+    grid=np.logspace(-4.0, -0.8, 14),
+    rules=("unchanged", "sqrt", "sde", "linear", "random-matrix"),
+    tuned_by="sde",
+)
 STUDIES = {
     "sgd": Study(
         optimizer="sgd",
@@ -79,23 +86,8 @@ STUDIES = {
         rules=("unchanged", "sqrt", "linear", "random-matrix"),
         tuned_by="unchanged",
     ),
-    # betas follow the batch by the SDE rule, so that the grid contains what the rule asks for
-    "adamw": Study(
-        optimizer="adamw",
-        noisy=0.4,
-        base=ADAM,
-        grid=ADAM_GRID,
-        rules=("unchanged", "sqrt", "sde", "linear", "random-matrix"),
-        tuned_by="sde",
-    ),
-    "adamw-clean": Study(
-        optimizer="adamw",
-        noisy=0.0,
-        base=ADAM,
-        grid=ADAM_GRID,
-        rules=("unchanged", "sqrt", "sde", "linear"),
-        tuned_by="sde",
-    ),
+    "adamw": ADAM,
+    "adamw-clean": replace(ADAM, noisy=0.0, rules=("unchanged", "sqrt", "sde", "linear")),
 }
 
 
@@ -141,6 +133,15 @@ def noisy(y: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return torch.where(torch.rand(y.shape, generator=generator) < share, drawn, y)
 
 
+def seen(
+    x: Tensor, y: Tensor, share: float, order: list[torch.Generator], batch: int, rates: int
+) -> tuple[Tensor, Tensor]:
+    """A batch for every trial: each seed draws its own, which is the same at every rate."""
+    rows = torch.stack([torch.randint(len(x), (batch,), generator=g) for g in order])
+    labels = torch.stack([noisy(y[r], share, g) for r, g in zip(rows, order, strict=True)])
+    return x[rows].repeat(rates, 1, 1), labels.repeat(rates, 1)
+
+
 def scores(params: list[Tensor], x: Tensor) -> Tensor:
     """x has shape (trials, samples, features)."""
     return torch.bmm(torch.relu(torch.bmm(x, params[0])), params[1])
@@ -180,11 +181,7 @@ def train(study: Study, settings: Settings, rates: np.ndarray, samples: int = SA
     for step in range(steps):
         factor = schedule.factor(midpoint(step, steps), warmup=0.05)
         built.param_groups[0]["lr"] = built.param_groups[0]["initial_lr"] * factor
-        rows = torch.stack([torch.randint(len(x), (batch,), generator=g) for g in order])
-        labels = [noisy(y[r], study.noisy, g) for r, g in zip(rows, order, strict=True)]
-        seen = torch.stack(labels)
-        every = (x[rows].repeat(len(rates), 1, 1), seen.repeat(len(rates), 1))
-        loss = losses(params, *every).sum()
+        loss = losses(params, *seen(x, y, study.noisy, order, batch, len(rates))).sum()
         built.zero_grad()
         loss.backward()
         built.step()
@@ -202,12 +199,12 @@ def loss_of(params: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
 def noise_scales(study: Study, lr: float) -> list[float]:
     """tr Sigma / |G|^2 from every sample's gradient, after 5, 25, 50 and 75% of the samples."""
     x, y = data()
-    seen = noisy(y, study.noisy, torch.Generator().manual_seed(3))
+    labels = noisy(y, study.noisy, torch.Generator().manual_seed(3))
     found = []
     for share in (0.05, 0.25, 0.5, 0.75):
         params = trained_until(study, lr, share)
         grads = torch.func.vmap(torch.func.grad(loss_of), (None, 0, 0))(
-            params, x[:, None], seen[:, None]
+            params, x[:, None], labels[:, None]
         )
         flat = torch.cat([g.flatten(1) for g in grads], dim=1).double().numpy()
         statistics = GradientStatistics.from_shards(flat, 1)
@@ -331,9 +328,9 @@ def rule_options(study: Study, rule: str, found: dict[str, Any]) -> dict[str, An
     """What a rule must be told."""
     if rule != "random-matrix":
         return {}
-    seen = found["curvature"]
+    law = found["curvature"]
     adaptive = study.optimizer != "sgd"
-    return {"curvature": seen["curvature"], "noise": seen["noise"], "adaptive": adaptive}
+    return {"curvature": law["curvature"], "noise": law["noise"], "adaptive": adaptive}
 
 
 def slope(batches: list[int], rates: list[float]) -> float:

@@ -12,15 +12,13 @@ The averages are kept with windows of many lengths, so that the same runs say wh
 decay, and what an unchanged decay does. Writes evidence/critical_batch.json and .svg.
 """
 
-import argparse
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from make_batch_rules import BATCHES, STUDIES, data, divergence, losses, noisy, plain, weights
+from kept import made
+from make_batch_rules import BATCHES, STUDIES, data, divergence, losses, plain, seen, weights
 from make_batch_rules import SEEDS as WEIGHTS_OF
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,11 +26,8 @@ from matplotlib.figure import Figure
 from stepladder.batching import Settings, convert
 from stepladder.batching.critical import CriticalBatch, critical_batch
 from stepladder.card import Evidence, record
-from stepladder.durable import write_whole
-from stepladder.laws.result import finite
 from stepladder.report import style
 
-HERE = Path(__file__).parent
 COMMAND = "python evidence/make_critical_batch.py"
 FIGURE = "evidence/critical_batch.svg"
 STUDY = STUDIES["sgd"]
@@ -66,9 +61,7 @@ def train(batch: int, rates: np.ndarray, decays: list[float]) -> tuple[list[int]
     looks = sorted({round(n / batch) for n in np.geomspace(FIRST, SAMPLES, LOOKS)} - {0})
     found = []
     for step in range(1, steps + 1):
-        rows = torch.stack([torch.randint(len(x), (batch,), generator=g) for g in order])
-        seen = torch.stack([noisy(y[r], STUDY.noisy, g) for r, g in zip(rows, order, strict=True)])
-        every = (x[rows].repeat(len(rates), 1, 1), seen.repeat(len(rates), 1))
+        every = seen(x, y, STUDY.noisy, order, batch, len(rates))
         grads = torch.autograd.grad(losses(params, *every).sum(), params)
         with torch.no_grad():
             for p, grad, total in zip(params, grads, sums, strict=True):
@@ -147,21 +140,21 @@ def critical(found: dict[str, Any]) -> CriticalBatch:
 
 def draw(found: dict[str, Any]) -> Figure:
     """Left: steps to the target. Right: what the averages lose."""
-    made = critical(found)
-    wasted = f"Above a batch of {made.batch:.0f} over 20% of the data are wasted"
+    limit = critical(found)
+    wasted = f"Above a batch of {limit.batch:.0f} over 20% of the data are wasted"
     title = f"{wasted}; an average keeps its samples"
     figure, (left, right) = style.figure(title, panels=2)
     batches = np.array(found["batches"], dtype=float)
-    curve = made.least_steps + made.samples / batches
+    curve = limit.least_steps + limit.samples / batches
     left.loglog(batches, curve, color=style.LIGHT["law"], lw=1.8)
     ideal = curve[0] * batches[0] / batches
     left.loglog(batches, ideal, "--", color=style.LIGHT["muted"], lw=1.2)
     left.loglog(batches, found["steps"], "o", color=style.LIGHT["run"], ms=6)
-    left.axvspan(made.low, made.high, color=style.LIGHT["band"], alpha=0.6, lw=0, zorder=0)
+    left.axvspan(limit.low, limit.high, color=style.LIGHT["band"], alpha=0.6, lw=0, zorder=0)
     left.set_ylabel(f"steps to a divergence of {TARGET:g}")
     style.label(left, "half the steps for\ntwice the batch", (batches[3], ideal[3]), (-8, -24),
                 "muted", ha="right", fontsize=9)  # fmt: skip
-    style.label(left, "critical batch", (made.batch, curve.max() * 0.9), (0, 0), "law",
+    style.label(left, "critical batch", (limit.batch, curve.max() * 0.9), (0, 0), "law",
                 ha="center", fontsize=9)  # fmt: skip
     for name, colour, said in (
         ("ema", "good", "decay^k (the rule)"),
@@ -183,11 +176,11 @@ def ticks(axes: Axes) -> None:
 
 def keep(found: dict[str, Any]) -> None:
     """One line each in the catalogue."""
-    made = critical(found)
+    limit = critical(found)
     reached = [b for b, n in zip(found["batches"], found["steps"], strict=True) if n is not None]
     said = (
-        f"SGD, digits with noisy labels: {made.batch:.0f} samples ({made.low:.0f} to "
-        f"{made.high:.0f}, 90%), from the steps to a divergence of {found['target']:g} at batches "
+        f"SGD, digits with noisy labels: {limit.batch:.0f} samples ({limit.low:.0f} to "
+        f"{limit.high:.0f}, 90%), from the steps to a divergence of {found['target']:g} at batches "
         f"{reached[0]} to {reached[-1]}"
     )
     record("batching", "critical-batch", Evidence(result=said, command=COMMAND, figure=FIGURE))
@@ -201,18 +194,7 @@ def keep(found: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure, and draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--record", action="store_true", help="do no runs: catalogue and figure")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    results = HERE / "critical_batch.json"
-    if options.record:
-        found = json.loads(results.read_text())
-        keep(found)
-    else:
-        found = measure()
-        write_whole(results, json.dumps(finite(found), indent=1) + "\n")
-    write_whole(HERE / "critical_batch.svg", style.svg(draw(found), "critical-batch"))
+    made("critical_batch", __doc__, measure=measure, keep=keep, draw=draw)
 
 
 if __name__ == "__main__":

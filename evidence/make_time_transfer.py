@@ -9,23 +9,18 @@ and rises as its root above. The critical batch is the one number it needs, and 
 nine rates. Writes evidence/time_transfer.json and .svg.
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from kept import made
 from make_batch_rules import SEEDS, STUDIES, slope, train
 from matplotlib.figure import Figure
 
 from stepladder.batching import convert
 from stepladder.batching.horizon import time_transfer
 from stepladder.card import Evidence, record
-from stepladder.durable import write_whole
 from stepladder.report import style
 
-HERE = Path(__file__).parent
 COMMAND = "python evidence/make_time_transfer.py"
 FIGURE = "evidence/time_transfer.svg"
 BATCHES, HORIZONS = [8, 64, 256], [2000, 8000, 32_000]
@@ -113,22 +108,18 @@ def draw(found: dict[str, Any]) -> Figure:
     return figure
 
 
+def keep(found: dict[str, Any]) -> None:
+    """One line in the catalogue."""
+    record(
+        "batching",
+        "time-transfer",
+        Evidence(result=said(found), command=COMMAND, figure=FIGURE),
+    )
+
+
 def main() -> None:
     """Measure, and draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--record", action="store_true", help="do no runs: catalogue and figure")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    results = HERE / "time_transfer.json"
-    if options.record:
-        found = json.loads(results.read_text())
-        evidence = Evidence(result=said(found), command=COMMAND, figure=FIGURE)
-        record("batching", "time-transfer", evidence)
-    else:
-        found = measure()
-        write_whole(results, json.dumps(found, indent=1) + "\n")
-    write_whole(HERE / "time_transfer.svg", style.svg(draw(found), "time-transfer"))
-    print(said(found))
+    print(said(made("time_transfer", __doc__, measure=measure, keep=keep, draw=draw)))
 
 
 if __name__ == "__main__":
