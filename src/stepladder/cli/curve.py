@@ -157,17 +157,16 @@ def _rest(run: "Logged") -> Target:
     """The end of a run, from its last loss on."""
     from stepladder.laws.curve_forecast import settled_at
 
-    if run.lr is None:
-        raise ValueError(f"{run.name} has no column 'lr': --map lr=COLUMN names it")
-    begin = int(run.at[-1]) if len(run.at) else settled_at(run.lr)
-    if begin >= len(run.lr) - 1:
+    lr = run.rates
+    begin = int(run.at[-1]) if len(run.at) else settled_at(lr)
+    if begin >= len(lr) - 1:
         raise ValueError(
             f"{run.name}: nothing is left to forecast, its losses reach its last rate. --schedule "
             f'gives the run to forecast; --where "step < {int(0.7 * begin)}" holds its end out'
         )
     later = run.held_at > begin
     return Target(
-        name=run.name, lr=run.lr, begin=begin, at=run.held_at[later], loss=run.held_loss[later]
+        name=run.name, lr=lr, begin=begin, at=run.held_at[later], loss=run.held_loss[later]
     )
 
 
@@ -180,11 +179,10 @@ def _scheduled(path: Path, maps: tuple[str, ...]) -> "tuple[Target, list[Logged]
     if len(runs) > 1:
         raise ValueError(f"{path.name} holds {len(runs)} runs: --schedule takes one")
     run = runs[0]
-    if run.lr is None:
-        raise ValueError(f"{path.name} has no column 'lr': --map lr=COLUMN names it")
-    begin = settled_at(run.lr)
+    lr = run.rates
+    begin = settled_at(lr)
     later = run.at >= begin
-    target = Target(name=run.name, lr=run.lr, begin=begin, at=run.at[later], loss=run.loss[later])
+    target = Target(name=run.name, lr=lr, begin=begin, at=run.at[later], loss=run.loss[later])
     return target, [run]
 
 
@@ -192,7 +190,7 @@ def _named(options: Options, runs: "Sequence[Logged]") -> Target:
     """A run under a schedule of the library, shaped as the logs are where nothing else is said."""
     import numpy as np
 
-    from stepladder.laws.curve_forecast import settled_at
+    from stepladder.laws.curve_forecast import settled_at, warmup_end
 
     rates = [run.lr for run in runs if run.lr is not None]
     steps = options.steps or max((len(lr) for lr in rates), default=0)
@@ -201,7 +199,7 @@ def _named(options: Options, runs: "Sequence[Logged]") -> Target:
         raise ValueError("the logs have no rates: give --steps and --peak of the schedule too")
     warmup = options.warmup
     if warmup is None:
-        warmup = int(np.argmax(rates[0] >= 0.999 * rates[0].max())) if rates else 0
+        warmup = warmup_end(rates[0]) if rates else 0
     lr = _rates(options, steps, peak, warmup)
     none = np.array([], dtype=int)
     return Target(

@@ -108,9 +108,10 @@ def plan_from(options: PlanOptions, console: Console) -> Plan:
     _require_device(options.device)
     dataset = read_data(options.data, options.tokenizer, console, options.text_field)
     dataset.windows(options.context)  # what is wrong with the context is said before measuring
-    _say_where_it_measures(options.device, console)
+    if _is_to_be_measured(options.device):
+        console.print("  measuring what this machine can do, once ...")
     device, fast = described_device(options.device)
-    if options.device in HERE and not is_measured(find_device(options.device).type):
+    if _is_to_be_measured(options.device):
         console.print("  other programs are using this machine: the plan's times are rough")
     plan = make_plan(
         budget,
@@ -134,9 +135,9 @@ def _require_device(name: str) -> None:
         device_named(name)
 
 
-def _say_where_it_measures(name: str, console: Console) -> None:
-    if name in HERE and not is_measured(find_device(name).type):
-        console.print("  measuring what this machine can do, once ...")
+def _is_to_be_measured(name: str) -> bool:
+    """Whether a device is here and its measurement is not kept yet; a busy machine's never is."""
+    return name in HERE and not is_measured(find_device(name).type)
 
 
 def described_device(name: str) -> tuple[Device, str]:

@@ -175,8 +175,13 @@ def score(made: CurveForecast, loss: Array) -> Score:
 def settled_at(lr: Array) -> int:
     """The step from which on the law may follow a run: the end of its warmup, within `SETTLED`."""
     first, last = (share * len(lr) for share in SETTLED)
-    begin = float(np.clip(np.argmax(lr >= 0.999 * np.max(lr)), first, last))
+    begin = float(np.clip(warmup_end(lr), first, last))
     return min(int(np.ceil(begin)), len(lr) - 1)
+
+
+def warmup_end(lr: Array) -> int:
+    """The step at which a rate has risen to its peak."""
+    return int(np.argmax(lr >= 0.999 * np.max(lr)))
 
 
 def _settled(curve: Curve) -> Curve:

@@ -36,6 +36,17 @@ class Logged:
     held_loss: Array
     notes: tuple[str, ...] = ()
 
+    @property
+    def rates(self) -> Array:
+        """`lr`.
+
+        Raises:
+            ValueError: the table has none.
+        """
+        if self.lr is None:
+            raise ValueError(f"{self.name} has no column 'lr': --map lr=COLUMN names it")
+        return self.lr
+
     def curve(self, lr: Array) -> Curve:
         """The losses to learn from under rates, its own or given ones.
 

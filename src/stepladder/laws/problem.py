@@ -136,7 +136,7 @@ class Problem:
     def local(self, coordinates: Array, overlay: Overlay = PLAIN) -> Local:
         """Value, gradient and curvature at each candidate."""
         with np.errstate(all="ignore"):
-            residual, jacobian, share = self._linearised(coordinates)
+            residual, jacobian, share = self.linearised(coordinates)
             if overlay.observed is not None:
                 residual = residual + (self.observed - overlay.observed)
             loss = self._terms(residual)
@@ -207,12 +207,9 @@ class Problem:
         """(points,): inverse squares of each point's noise, relative."""
         return self.weights if self.lean is None else self.weights / self.lean
 
+    @np.errstate(all="ignore")
     def linearised(self, coordinates: Array) -> tuple[Array, Array, Array]:
         """Residuals (starts, points), their Jacobian (starts, coordinates, points), and shares."""
-        with np.errstate(all="ignore"):
-            return self._linearised(coordinates)
-
-    def _linearised(self, coordinates: Array) -> tuple[Array, Array, Array]:
         values = self.values(coordinates)
         columns, weights = self._columns(values), self._weights(values)
         parts = [column * weight for column, weight in zip(columns, weights, strict=False)]

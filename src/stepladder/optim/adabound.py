@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from stepladder.card import Card
-from stepladder.optim.foreach import follow
+from stepladder.optim.adamw import follow_moments
 from stepladder.optim.rule import Hyper, Rule, Scalar, State, register_rule
 
 CARD = Card(
@@ -46,7 +46,6 @@ class AdaBound(Rule):
 
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
         m, v, c = state["m"], state["v"], h.extra
-        follow(m, g, h.new1)
-        follow(v, g * g, h.new2)
+        follow_moments(g, state, h)
         rate = v.sqrt().add_(h.eps).reciprocal_().mul_(c["rate"])
         p.mul_(h.shrink).sub_(rate.clamp_min_(c["low"]).clamp_max_(c["high"]).mul_(m))

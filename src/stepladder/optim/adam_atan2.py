@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stepladder.card import Card
-from stepladder.optim.foreach import follow
+from stepladder.optim.adamw import follow_moments
 from stepladder.optim.rule import Hyper, Rule, Scalar, State, register_rule
 
 CARD = Card(
@@ -67,8 +67,6 @@ class AdamAtan2(Rule):
         return {"root": self.b * h.unbias2, "rate": self.a * h.lr}
 
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
-        m, v = state["m"], state["v"]
-        follow(m, g, h.new1)
-        follow(v, g * g, h.new2)
-        scale = v.sqrt().mul_(h.extra["root"])
-        p.mul_(h.shrink).sub_(angle(m * h.unbias1, scale).mul_(h.extra["rate"]))
+        follow_moments(g, state, h)
+        scale = state["v"].sqrt().mul_(h.extra["root"])
+        p.mul_(h.shrink).sub_(angle(state["m"] * h.unbias1, scale).mul_(h.extra["rate"]))

@@ -85,5 +85,5 @@ class Lamb(Measured):
         p.sub_(self._direction(p, state, h).mul_(state["rate"]))
 
     def _direction(self, p: Tensor, state: State, h: Hyper) -> Tensor:
-        """Made twice a step: that takes no memory, and compiled hardly more time."""
+        """Made twice a step: that takes no memory, and a root and a division more."""
         return adam_direction(state, h).add_(p * h.weight_decay)
