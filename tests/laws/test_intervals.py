@@ -98,7 +98,28 @@ def test_bca_is_scipys():
         (x,), np.mean, confidence_level=0.9, method="BCa", n_resamples=4000, rng=2
     ).confidence_interval
     np.testing.assert_allclose(ours, theirs, rtol=0.02)
-    assert percentile(samples, 0.9) == pytest.approx(tuple(np.quantile(samples, [0.05, 0.95])))
+    plain = np.quantile(samples, [0.05, 0.95])
+    assert percentile(samples, 0.9) == pytest.approx(tuple(plain), rel=1e-3)
+
+
+def test_percentiles_of_what_may_be_infinite_or_unknown():
+    samples = np.concatenate([np.arange(80.0), np.full(20, np.inf)])
+    assert percentile(samples, 0.9) == (4.0, np.inf)
+    samples[:10] = np.nan
+    assert percentile(samples, 0.9) == (-np.inf, np.inf)
+    assert percentile(samples[10:80], 0.8) == (16.0, 73.0)
+
+
+def test_a_derived_quantity_is_covered_as_often_as_it_says():
+    """The allocation exponent of a known surface, over fresh draws."""
+    rng, truth, inside = np.random.default_rng(), 0.3658 / (0.3478 + 0.3658), []
+    for _ in range(60):
+        n, d = np.exp(rng.uniform(np.log([[5e7], [1e9]]), np.log([[1e10], [2e11]]), (2, 60)))
+        loss = (1.8172 + 482.01 / n**0.3478 + 2085.43 / d**0.3658) * np.exp(rng.normal(0, 5e-3, 60))
+        columns = {"params": n, "tokens": d, "loss": loss}
+        low, high = fit("chinchilla", columns, starts=30, bootstrap=200).derived_intervals["a"]
+        inside.append(low < truth < high)
+    assert sum(inside) >= 43  # of 60; fewer once in thousands of runs
 
 
 def test_one_sided_noise_is_noticed_and_symmetric_noise_is_not():

@@ -126,10 +126,10 @@ def _with_slopes():
 
 @pytest.mark.parametrize("name", _with_slopes())
 def test_analytic_slopes_are_the_complex_steps(name):
-    """At random values inside the searched ranges and random inputs."""
-    law, rng = get(name), np.random.default_rng(7)
-    x = {i.name: np.exp(rng.uniform(np.log(max(i.low, 1e-3)), np.log(min(i.high, 1e3) + 2), 6))
-         for i in law.inputs}  # fmt: skip
+    """At random values inside the searched ranges and inputs where such laws are fitted."""
+    law, rng = get(name), np.random.default_rng()
+    _, drawn = draw(law, EVERY[name], seed=int(rng.integers(1 << 31)))
+    x = {i.name: drawn[i.name][:6] for i in law.inputs}
     ends = [p.search or (p.low, p.high) for p in law.parameters]
     p = {q.name: rng.uniform(*e, (3, 1)) for q, e in zip(law.parameters, ends, strict=True)}
     columns = [np.atleast_2d(np.asarray(c, dtype=float)) for c in law.columns(p, x)]
@@ -149,4 +149,15 @@ def test_derived_quantities_survive_values_at_their_ends(name):
     for zero in law.names:
         found = law.derive({**usual, zero: 0.0})
         assert found.keys() == law.derived.keys()
-        assert all(isinstance(value, float) for value in found.values())
+        assert all(value.shape == () for value in found.values())
+
+
+@pytest.mark.parametrize("name", [name for name in LAWS if get(name).derived])
+def test_derived_quantities_of_many_candidates_are_those_of_each(name):
+    law, rng = get(name), np.random.default_rng()
+    usual = law.published().values if law.constants else dict.fromkeys(law.names, 0.5)
+    many = {n: value * rng.uniform(0.8, 1.2, 5) for n, value in usual.items()}
+    told = law.derive(many)
+    for k in range(5):
+        for quantity, alone in law.derive({n: v[k] for n, v in many.items()}).items():
+            np.testing.assert_allclose(told[quantity][k], alone, rtol=1e-12)

@@ -17,7 +17,7 @@ from stepladder.laws.backtesting import Backtest
 from stepladder.laws.comparing import Ranked
 from stepladder.laws.design import Candidate
 from stepladder.laws.forecasting import Forecast
-from stepladder.laws.result import Fit
+from stepladder.laws.result import Ends, Fit
 
 COLOURS = {"converged": "green", "bound hit": "yellow", "several optima": "yellow"}
 
@@ -200,19 +200,21 @@ def _shares(weights: Mapping[str, float]) -> str:
 def _values_table(fit: Fit) -> Table:
     table = Table("", "value", f"{fit.settings.level:.0%} interval ({fit.method})", "meaning")
     for member in fit.law.members:
-        low, high = (_constant(end) for end in fit.intervals[member.name])
-        table.add_row(
-            member.name, _constant(fit.values[member.name]), f"{low} to {high}",
-            member.meaning,
-        )  # fmt: skip
+        ends = _interval(fit.intervals[member.name])
+        table.add_row(member.name, _constant(fit.values[member.name]), ends, member.meaning)
     for name, value in fit.derived.items():
-        table.add_row(name, _constant(value), "", "follows from the others")
+        ends = _interval(fit.derived_intervals[name]) if name in fit.derived_intervals else ""
+        table.add_row(name, _constant(value), ends, "follows from these")
     for optimum in fit.optima[1:]:
         values = ", ".join(f"{k} {v:.4g}" for k, v in optimum.values.items())
         table.add_row(
             "also", f"{optimum.objective:.6g}", f"deviance {optimum.deviance:.2f}", values
         )
     return table
+
+
+def _interval(ends: Ends) -> str:
+    return " to ".join(_constant(end) for end in ends)
 
 
 def _constant(x: float) -> str:

@@ -39,9 +39,11 @@ def _refits(problem: Problem, optimum: Array, weights: Array) -> Descent:
 
 
 def percentile(samples: Array, level: float) -> tuple[float, float]:
-    """The central `level` of the refits."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail])
+    """The central `level` of the refits: from one of them to another, since a derived quantity may
+    be infinite in some. Where it is no number it may lie on either side."""
+    tail, unknown = (1 - level) / 2, np.isnan(samples)
+    low = np.quantile(np.where(unknown, -np.inf, samples), tail, method="lower")
+    high = np.quantile(np.where(unknown, np.inf, samples), 1 - tail, method="higher")
     return float(low), float(high)
 
 

@@ -160,6 +160,12 @@ class _Fitting:
             found = polish(self.problem, np.concatenate([lower.coordinates, found.coordinates]))
         return optima, scale, spread, profiles
 
+    @cached_property
+    def refits(self) -> Array:
+        """The law refitted to resampled runs: (bootstrap, coordinates)."""
+        optima, settings = self.settled[0].coordinates, self.settings
+        return resample(self.problem, optima, settings.bootstrap, settings.seed)
+
     def result(self) -> Fit:
         optima, scale, spread, profiles = self.settled
         values = [self._values(optima, row) for row in range(len(optima.value))]
@@ -174,7 +180,8 @@ class _Fitting:
             points=self.points,
             settings=self.settings,
             values=values[0],
-            derived=self.law.derive(values[0]),
+            derived={k: float(v) for k, v in self.law.derive(values[0]).items()},
+            derived_intervals=self._derived_intervals(),
             objective=float(optima.value[0]),
             status=_status(reasons),
             reasons=tuple(text for _, text in reasons)
@@ -228,9 +235,7 @@ class _Fitting:
         methods = {"profile": self._named(low, high)}
         if not self.settings.bootstrap:
             return methods
-        samples = resample(
-            self.problem, optima.coordinates, self.settings.bootstrap, self.settings.seed
-        )
+        samples = self.refits
         moves = influences(self.problem, optima.coordinates[0], spread, scale.factor)
         level, best = self.settings.level, optima.coordinates[0]
         ends = np.array([percentile(column, level) for column in samples.T])
@@ -240,6 +245,13 @@ class _Fitting:
         )
         methods["bca"] = self._named(*ends.T)
         return methods
+
+    def _derived_intervals(self) -> dict[str, Ends]:
+        """Percentiles over the refits; none without refits."""
+        if not self.settings.bootstrap:
+            return {}
+        made = self.law.derive(self.problem.values(self.refits))
+        return {name: percentile(each, self.settings.level) for name, each in made.items()}
 
     def _method(self, residual: Array, methods: Mapping[str, Mapping[str, Ends]]) -> str:
         """Profiles cover where runs are alike (evidence/laws/coverage_*.json); where noise

@@ -122,7 +122,8 @@ class Law:
         title: exact title of the paper; `arxiv` its id.
         form: the formula, as text.
         target: name of what it predicts.
-        derived: quantities computed from the values, such as allocation exponents.
+        derived: quantities computed from the values, such as allocation exponents; from numbers,
+            or from arrays of many candidates.
         compute: training FLOP of inputs (linear in tokens), where it is not 6 params tokens.
         stored: parameters in memory, where they are not `params` (experts, sparsity).
         signed: the target may be negative, so that residuals are plain unless asked otherwise.
@@ -141,7 +142,7 @@ class Law:
     target: str = "loss"
     link: Link = "identity"
     slopes: Slopes | None = None
-    derived: Mapping[str, Callable[[Mapping[str, float]], float]] = field(default_factory=dict)
+    derived: Mapping[str, Callable[[Values], ArrayLike]] = field(default_factory=dict)
     constants: tuple[Constants, ...] = ()
     compute: Callable[[Mapping[str, ArrayLike]], Array] = dense_compute
     stored: Callable[[Mapping[str, ArrayLike]], Array] = dense_stored
@@ -159,11 +160,12 @@ class Law:
         """What is fitted: the searched parameters, then the coefficients."""
         return (*self.parameters, *self.coefficients)
 
-    def derive(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Every derived quantity; infinite or NaN where an exponent of zero leaves it none."""
-        numbers = {name: np.float64(value) for name, value in values.items()}  # these divide by 0
+    def derive(self, values: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """Every derived quantity, of the shape of the values; infinite or NaN where an exponent of
+        zero leaves it none."""
+        arrays = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         with np.errstate(all="ignore"):
-            return {name: float(f(numbers)) for name, f in self.derived.items()}
+            return {name: np.asarray(f(arrays), float) for name, f in self.derived.items()}
 
     def predict(self, values: Mapping[str, ArrayLike], inputs: Mapping[str, ArrayLike]) -> Array:
         """The target at `inputs` (each (points, ...) or a number) for one set of values.

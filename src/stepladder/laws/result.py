@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Status = Literal["converged", "bound hit", "several optima", "not identified", "not converged"]
 Ends = tuple[float, float]
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,8 @@ class Fit:
 
     Args:
         values: every parameter and coefficient by name, at the best optimum.
-        derived: the law's derived quantities there.
+        derived: the law's derived quantities there; `derived_intervals` are percentiles of the
+            bootstrap at `settings.level`, empty where it was left out.
         objective: the minimum of the objective, summed over points.
         status: the worst thing that was found; `reasons` says all of them.
         optima: every near-equal optimum, best first.
@@ -92,6 +93,7 @@ class Fit:
     settings: Settings
     values: Mapping[str, float]
     derived: Mapping[str, float]
+    derived_intervals: Mapping[str, Ends]
     objective: float
     status: Status
     reasons: tuple[str, ...]
@@ -158,6 +160,7 @@ class Fit:
             "level": self.settings.level,
             "method": self.method,
             "derived": dict(self.derived),
+            "derived_intervals": {name: list(e) for name, e in self.derived_intervals.items()},
             "objective": self.objective,
             "optima": [asdict(optimum) for optimum in self.optima],
             "methods": {
@@ -204,7 +207,8 @@ class Fit:
             ),
             settings=Settings(**settings),
             values=document["parameters"],
-            derived=document["derived"],
+            derived={name: _number(value) for name, value in document["derived"].items()},
+            derived_intervals=_ends(document["derived_intervals"]),
             objective=document["objective"],
             status=document["status"],
             reasons=tuple(document["reasons"]),

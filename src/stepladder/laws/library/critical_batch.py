@@ -1,23 +1,33 @@
 """Steps to a target loss against batch size, and the critical batch size that follows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Coefficient, Constants, Input, Law, Parameter, Values, power
+from stepladder.laws.law import (
+    Array,
+    Coefficient,
+    Constants,
+    Input,
+    Law,
+    Parameter,
+    Values,
+    power,
+)
 from stepladder.laws.registry import register
 
 TITLE = "How Does Critical Batch Size Scale in Pre-training?"
 BASE, OVERHEAD = 256.0, 0.2  # the paper's efficient batch (sequences), and the waste it accepts
 
 
-def critical_batch(values: Mapping[str, float]) -> float:
+def critical_batch(values: Values) -> Array:
     """The batch that needs a fifth more data than the base batch does.
 
     Data to the target is B steps(B) = a B + b; (1 + OVERHEAD) (a BASE + b) = a B + b gives B.
     """
     a, b = values["a"], values["b"]
-    return (1 + OVERHEAD) * BASE + OVERHEAD * b / a if a > 0 else float("inf")
+    return np.where(a > 0, (1 + OVERHEAD) * BASE + OVERHEAD * b / a, np.inf)
 
 
 register(

@@ -1,6 +1,6 @@
 """Repeated data: tokens and parameters that count for less the more of them there are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -74,7 +74,7 @@ def _repetition_columns(p: Values, x: Values) -> Sequence[ArrayLike]:
     return (ONE_PASS["E"] + ONE_PASS["B"] * _terms(p, x, ratio, ONE_PASS["alpha"]),)
 
 
-def _scale_of_params(values: Mapping[str, float]) -> float:
+def _scale_of_params(values: Values) -> Array:
     return values["ratio"] * values["B"]
 
 

@@ -124,7 +124,7 @@ register(
 )
 
 
-def _compute_exponent(v: Mapping[str, float]) -> float:
+def _compute_exponent(v: Values) -> Array:
     """1 / (1/alpha_N + 1/alpha_S + 1/alpha_B) with the paper's alpha_B of 0.21 (equation B.7)."""
     return 1.0 / (1.0 / v["alpha_N"] + 1.0 / v["alpha_S"] + 1.0 / 0.21)
 

@@ -1,10 +1,10 @@
 """Over-training: every ratio of tokens to parameters has the same exponent in compute."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Coefficient, Input, Law, Values, power
+from stepladder.laws.law import Array, Coefficient, Input, Law, Values, power
 from stepladder.laws.parts import FLOOR, FLOPS, exponent
 from stepladder.laws.registry import register
 
@@ -15,9 +15,9 @@ def _columns(p: Values, x: Values) -> Sequence[ArrayLike]:
     return 1.0, ratio * falls, falls / ratio
 
 
-def _best_ratio(v: Mapping[str, float]) -> float:
+def _best_ratio(v: Values) -> Array:
     """Tokens per parameter with the least loss at any compute: (b / a)^(1 / 2 eta)."""
-    return float((v["b"] / v["a"]) ** (0.5 / v["eta"]))
+    return (v["b"] / v["a"]) ** (0.5 / v["eta"])
 
 
 OVERTRAINING = register(

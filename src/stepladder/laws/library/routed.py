@@ -57,9 +57,9 @@ def total_params(x: Mapping[str, ArrayLike]) -> Array:
     return np.asarray(np.asarray(x["params"]) * (1.0 + extra))
 
 
-def _cutoff(v: Mapping[str, float]) -> float:
+def _cutoff(v: Values) -> Array:
     """Dense parameters beyond which more experts no longer help: where b + c log N is zero."""
-    return float(10.0 ** (-v["b"] / v["c"])) if v["c"] > 0 else float("inf")
+    return np.where(v["c"] > 0, 10.0 ** (-v["b"] / v["c"]), np.inf)
 
 
 def _published(name: str) -> Constants:
