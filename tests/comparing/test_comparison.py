@@ -303,3 +303,43 @@ def test_further_seeds_are_the_baselines_alone():
 def test_a_baseline_with_fewer_seeds_than_pairs_is_refused(count):
     with pytest.raises(ValueError, match="baseline seeds must be 3"):
         make_plan(BASE, LION, scales=SCALES, seeds=3, baseline_seeds=count)
+
+
+def test_a_lever_as_given_keeps_its_rate_and_pays_for_it():
+    """A rate twice too high, with a third of a percent of loss lost by it at every rung."""
+    world = World(best=0.02)
+    given = tuned_to(LION, 0.04)
+    made = compared(world, given, lever_as_given=True)
+    assert {r.optimizer.lr for r in world.runs("lion")} == {0.04}
+    assert [t.runs for t in made.tuned] == [5, 0]
+    assert len(world.runs("lion")) == 9
+    assert made.multiplier.high < 1
+    tuned = compared(World(best=0.02))
+    assert tuned.multiplier.value == pytest.approx(1.0, rel=1e-4)
+    assert any("the lever was not tuned: its rate is its recipe's, 0.04" in n for n in made.notes)
+    assert made.to_json()["lever_as_given"]
+
+
+def test_a_rate_alone_is_a_lever_where_it_is_as_given():
+    """The recipe of the baseline with another rate: what a search would have saved."""
+    rate = tuned_to(BASE, 0.08)
+    made = run(make_plan(BASE, rate, scales=SCALES, lever_as_given=True), World(best=0.02))
+    assert [d.name for d in made.plan.differences] == ["optimizer.lr"]
+    losses = np.array([rung["loss"] for rung in made.rungs])
+    assert losses[:, 1] / losses[:, 0] == pytest.approx([1.04] * 3, rel=1e-3)
+    with pytest.raises(ValueError, match="the two recipes are one"):
+        make_plan(BASE, BASE, scales=SCALES, lever_as_given=True)
+
+
+def test_a_comparison_as_given_has_its_own_name_and_bill():
+    plans = [make_plan(BASE, LION, scales=SCALES, lever_as_given=one) for one in (False, True)]
+    assert plans[0].name != plans[1].name
+    world = World()
+    run(plans[1], world)
+    assert plans[1].bill(device_named("a100")).runs == len(world.asked)
+
+
+def test_a_rate_as_given_that_diverges_is_named():
+    world = World(diverges=lambda recipe: recipe.optimizer.name == "lion")
+    with pytest.raises(ValueError, match=r"the lever diverged in 3 of 3 seeds.*as its recipe has"):
+        compared(world, lever_as_given=True)

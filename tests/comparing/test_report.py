@@ -74,6 +74,16 @@ def test_the_plan_says_what_differs_and_what_it_costs(found):
     assert text.count("baseline") == 3
 
 
+def test_a_lever_as_given_is_not_called_tuned():
+    plan = make_plan(BASE, LION, scales=(1, 2, 3), lever_as_given=True)
+    planned = shown(plan_table(plan, plan.bill(device_named("a100"))))
+    assert "5 rates x 1 runs for the baseline at the first rung" in planned
+    assert "the lever keeps the rate of its recipe" in planned
+    text = shown(comparison_table(run(plan, World(worth=1.2, noise=0.002)).to_json()))
+    assert "baseline tuned to rate 0.02 in 5 runs" in text
+    assert "lever at rate 0.02, as its recipe has it" in text
+
+
 @pytest.mark.parametrize("width", [70, 80, 120])
 def test_tables_stand_in_the_terminal(found, width):
     """No row of a table is broken: it is what it is where there is room."""

@@ -33,6 +33,8 @@ class Options:
         rates: learning rates tried for each recipe, around its own, a factor of two apart.
         tuning_seeds: runs at each rate.
         tune: further fields to tune, as in: --tune optimizer.weight_decay=0,0.1.
+        lever_as_given: the lever keeps the rate of its recipe, and only the baseline is tuned:
+            what does it cost to take a rate from a rule, a paper or another batch?
         level: of the intervals.
         budget: refuse what costs more: 1e15 (FLOP), 20min, 2h; empty: no bound.
         device: auto, cpu or cuda.
@@ -49,6 +51,7 @@ class Options:
     rates: int = 5
     tuning_seeds: int = 1
     tune: tuple[str, ...] = ()
+    lever_as_given: bool = False
     level: float = 0.9
     budget: str = ""
     device: str = "auto"
@@ -83,6 +86,7 @@ def main(argv: list[str]) -> int:
         seeds=options.seeds,
         baseline_seeds=options.baseline_seeds,
         search=search,
+        lever_as_given=options.lever_as_given,
     )
     bill = _bill(made, options)
     if options.plan and options.json:

@@ -29,6 +29,7 @@ def compare(
     rates: int = 5,
     tuning_seeds: int = 1,
     tune: Mapping[str, Sequence[Any]] | None = None,
+    lever_as_given: bool = False,
     level: float = 0.9,
     root: Path | str = ".",
     device: str = "auto",
@@ -45,6 +46,8 @@ def compare(
         rates: learning rates tried for each arm, around its own; more where the best is at an end.
         tuning_seeds: runs at each of them.
         tune: further fields to tune with the values to try: {"optimizer.weight_decay": (0, 0.1)}.
+        lever_as_given: the lever keeps the rate of its recipe, and only the baseline is tuned: the
+            cost of taking a rate from a rule, a paper or another batch, instead of a search.
         level: of the intervals.
         root: folder of the runs, `root/runs`; what is there is not run again.
         executor: where runs run: `executor(store, dataset, watch, device)` is a context manager
@@ -69,6 +72,7 @@ def compare(
         seeds=seeds,
         baseline_seeds=baseline_seeds,
         search=search,
+        lever_as_given=lever_as_given,
     )
     place.require_room(plan)
     with place.executor(executor) as pool:

@@ -18,7 +18,8 @@ SHARED = (
     "model.context",
     "validation",
 )
-TUNED = ("optimizer.lr", "seed", "evaluations")  # set by the comparison itself, for both
+RATE = "optimizer.lr"
+TUNED = (RATE, "seed", "evaluations")  # set by the comparison itself, for both
 DECAY = "optimizer.weight_decay"
 CLOSE = 1e-9  # relative
 
@@ -35,18 +36,24 @@ class Difference:
         return f"{self.name}: {_said(self.base)} -> {_said(self.lever)}"
 
 
-def differences(base: Recipe, lever: Recipe) -> list[Difference]:
+def differences(base: Recipe, lever: Recipe, *, as_given: bool = False) -> list[Difference]:
     """Where the lever differs from the baseline, apart from what a comparison sets for both.
 
     Rates are tuned, and rate x weight decay is kept while they are: weight decay is looked at at
     the baseline's rate.
+
+    Args:
+        as_given: the lever keeps its rate, which is then a difference as any other.
     """
     first = flat(base.to_dict())
     second = flat(at_rate(lever, base.optimizer.lr).to_dict())
+    if as_given:
+        second[RATE] = lever.optimizer.lr
+    set_for_both = [name for name in TUNED if not (as_given and name == RATE)]
     found = [
         Difference(name=name, base=first.get(name), lever=second.get(name))
         for name in sorted(first.keys() | second.keys())
-        if name not in TUNED and not _same(first.get(name), second.get(name))
+        if name not in set_for_both and not _same(first.get(name), second.get(name))
     ]
     own = lever.optimizer.lr / base.optimizer.lr
     return [
@@ -57,7 +64,7 @@ def differences(base: Recipe, lever: Recipe) -> list[Difference]:
     ]
 
 
-def require_comparable(base: Recipe, lever: Recipe) -> list[Difference]:
+def require_comparable(base: Recipe, lever: Recipe, *, as_given: bool = False) -> list[Difference]:
     """The differences of two recipes that can be compared.
 
     Raises:
@@ -74,7 +81,7 @@ def require_comparable(base: Recipe, lever: Recipe) -> list[Difference]:
             f"losses of the two recipes are not on one scale: they differ in {', '.join(foreign)}; "
             "give both the same"
         )
-    found = differences(base, lever)
+    found = differences(base, lever, as_given=as_given)
     if not found:
         raise ValueError(
             "the two recipes are one: they differ in nothing but what compare tunes for both "

@@ -42,6 +42,7 @@ class Plan:
         scales: widths of the rungs in widths of the recipes; the first is 1.
         seeds: of every rung, the same for both arms.
         more_seeds: of every rung, for the baseline alone.
+        lever_as_given: whether the lever keeps the rate of its recipe, while the baseline is tuned.
     """
 
     base: Recipe
@@ -51,6 +52,12 @@ class Plan:
     seeds: tuple[int, ...]
     search: Search
     more_seeds: tuple[int, ...] = ()
+    lever_as_given: bool = False
+
+    @property
+    def tuned_arms(self) -> tuple[Recipe, ...]:
+        """The recipes that are tuned: both, unless the lever is taken as given."""
+        return (self.base,) if self.lever_as_given else (self.base, self.lever)
 
     @property
     def name(self) -> str:
@@ -61,6 +68,7 @@ class Plan:
             self.scales,
             self.seeds + self.more_seeds,
             [self.search.rates, self.search.seeds, dict(self.search.fields or {})],
+            *(["lever as given"] if self.lever_as_given else []),
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -75,7 +83,7 @@ class Plan:
         """Recipes of the search before it grows, each with how often its like is run."""
         return [
             (variant.recipe, self.search.rates * variant.seeds)
-            for k, arm in enumerate((self.base, self.lever))
+            for k, arm in enumerate(self.tuned_arms)
             for variant in start(arm, self.search, first=k == 0)
         ]
 
@@ -108,6 +116,7 @@ class Plan:
             "scales": list(self.scales),
             "seeds": list(self.seeds),
             "more_seeds": list(self.more_seeds),
+            "lever_as_given": self.lever_as_given,
             "search": {
                 "rates": self.search.rates,
                 "seeds": self.search.seeds,
@@ -125,6 +134,7 @@ def make_plan(
     seeds: int = SEEDS,
     baseline_seeds: int | None = None,
     search: Search | None = None,
+    lever_as_given: bool = False,
 ) -> Plan:
     """Plan a comparison and check, as far as can be known beforehand, that it can end well.
 
@@ -133,6 +143,8 @@ def make_plan(
         scales: widths of the rungs in widths of the recipes: at least three, rising from 1.
         seeds: runs of each arm at each rung, from the baseline's seed on.
         baseline_seeds: runs of the baseline at each rung, if more than `seeds`.
+        lever_as_given: the lever keeps its recipe's rate, while the baseline is tuned: what does
+            it cost to take a rate from a rule, a paper or another batch?
 
     Raises:
         ValueError: recipes that cannot be compared or built, scales or seeds too few to say how
@@ -158,11 +170,12 @@ def make_plan(
     plan = Plan(
         base=replace(base, evaluations=1),
         lever=replace(lever, evaluations=1),
-        differences=tuple(require_comparable(base, lever)),
+        differences=tuple(require_comparable(base, lever, as_given=lever_as_given)),
         scales=scales,
         seeds=tuple(range(base.seed, base.seed + seeds)),
         more_seeds=tuple(range(base.seed + seeds, base.seed + every)),
         search=search or Search(),
+        lever_as_given=lever_as_given,
     )
     for recipe, _ in plan.tuning():
         _require_buildable(recipe)

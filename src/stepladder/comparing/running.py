@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepladder.comparing.growth import tuned_to
-from stepladder.comparing.means import BASE, DRAWS, Means, SeedNoise, means_of, seed_noise
+from stepladder.comparing.means import BASE, DRAWS, LEVER, Means, SeedNoise, means_of, seed_noise
 from stepladder.comparing.multiplier import Estimate, Interval, estimate, loss_difference
 from stepladder.comparing.plan import Plan
-from stepladder.comparing.search import NAMES, Execute, Tuned, lost_by_tuning, tune
+from stepladder.comparing.search import NAMES, Execute, Tuned, as_given, lost_by_tuning, tune
 from stepladder.comparing.verdict import verdict
 from stepladder.cost import cost
 from stepladder.recipe import Recipe
@@ -23,6 +23,7 @@ Pair = tuple[Recipe, Recipe]
 
 FORMAT = 1
 LEVEL = 0.9
+TUNED = "that was best at its smallest rung, and does not carry up"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,9 @@ def run(plan: Plan, execute: Execute, *, level: float = LEVEL) -> Comparison:
     Raises:
         ValueError: an arm diverged, or the baseline does not get better along the rungs.
     """
-    tuned = tune((plan.base, plan.lever), plan.search, execute)
+    tuned = tune(plan.tuned_arms, plan.search, execute)
+    if plan.lever_as_given:
+        tuned.append(as_given(plan.lever))
     pairs = plan.rungs([t.settings for t in tuned])
     rungs = [(tuned_to(b, tuned[0].lr), tuned_to(r, tuned[1].lr)) for b, r in pairs]
     results = _climb(plan, rungs, execute)
@@ -144,12 +147,13 @@ def _climb(plan: Plan, rungs: Sequence[Pair], execute: Execute) -> list[list[lis
     results = iter(execute(asked))
     nested = [[[next(results) for _ in seeds[arm]] for _ in rungs] for arm in (0, 1)]
     for arm, name in enumerate(NAMES):
-        _require_trained(name, nested[arm], rungs, arm)
+        why = "as its recipe has it" if arm and plan.lever_as_given else TUNED
+        _require_trained(name, nested[arm], rungs, arm, why)
     return nested
 
 
 def _require_trained(
-    name: str, results: Sequence[Sequence[Result]], rungs: Sequence[Pair], arm: int
+    name: str, results: Sequence[Sequence[Result]], rungs: Sequence[Pair], arm: int, why: str
 ) -> None:
     for pair, runs in zip(rungs, results, strict=True):
         lost = sum(r["diverged"] for r in runs)
@@ -157,9 +161,8 @@ def _require_trained(
             recipe = pair[arm]
             raise ValueError(
                 f"{name} diverged in {lost} of {len(runs)} seeds at width {recipe.model.width} "
-                f"with the rate {recipe.optimizer.lr:.3g} that was best at its smallest rung: its "
-                "rate does not carry up; lengthen its warmup, clip its gradients, or change its "
-                "parametrization"
+                f"with the rate {recipe.optimizer.lr:.3g} {why}: "
+                "lengthen its warmup, clip its gradients, or change its parametrization"
             )
 
 
@@ -230,6 +233,11 @@ def _spent(tuned: Sequence[Tuned], results: Sequence[Sequence[Sequence[Result]]]
 
 def _notes(plan: Plan, tuned: Sequence[Tuned], rungs: Sequence[Pair], seconds: Array) -> list[str]:
     notes = []
+    if plan.lever_as_given:
+        notes.append(
+            f"the lever was not tuned: its rate is its recipe's, {tuned[LEVER].lr:.3g}, and what "
+            "tuning would gain counts against it"
+        )
     for name, one in zip(NAMES, tuned, strict=True):
         if one.at_edge:
             notes.append(

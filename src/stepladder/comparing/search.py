@@ -100,7 +100,7 @@ class Tuned:
 
 
 def tune(arms: Sequence[Recipe], search: Search, execute: Execute) -> list[Tuned]:
-    """Tune the baseline and the lever at their smallest rung.
+    """Tune the baseline and the lever, or the baseline alone, at their smallest rung.
 
     Raises:
         ValueError: fewer than three rates of an arm trained without diverging.
@@ -112,7 +112,15 @@ def tune(arms: Sequence[Recipe], search: Search, execute: Execute) -> list[Tuned
             break
         asked = [(v, next_rate(_best(variants))) for variants in both for v in variants]
         _measure(asked, execute)
-    return [_tuned(variants, name) for variants, name in zip(both, NAMES, strict=True)]
+    return [_tuned(variants, name) for variants, name in zip(both, NAMES, strict=False)]
+
+
+def as_given(arm: Recipe) -> Tuned:
+    """An arm that keeps the settings of its recipe; nothing was tried."""
+    only = Variant(settings={}, recipe=arm, seeds=1, losses={})
+    return Tuned(
+        lr=arm.optimizer.lr, settings={}, at_edge="", runs=0, variants=(only,), chosen=only
+    )
 
 
 def start(arm: Recipe, search: Search, *, first: bool) -> list[Variant]:
@@ -184,11 +192,14 @@ def lost_by_tuning(tuned: Tuned, noise: float, count: int, seed: int) -> Array:
     """Draws (count,) of the relative loss that the chosen rate costs against the true best.
 
     The tuning runs are drawn again with the seeds' noise; where each draw has its best, the
-    parabola's height above it at the chosen rate is what was lost. Never negative.
+    parabola's height above it at the chosen rate is what was lost. Never negative; nothing where
+    an arm was taken as given: its rate is what is judged.
 
     Args:
         noise: standard deviation of the logarithm of the loss between seeds.
     """
+    if not tuned.runs:
+        return np.zeros(count)
     means = {rate: _mean(y) for rate, y in tuned.chosen.losses.items()}
     rates = np.array(sorted(rate for rate in means if math.isfinite(means[rate])))
     x, y = np.log2(rates / tuned.lr), np.log([means[rate] for rate in rates])

@@ -36,22 +36,30 @@ def plan_table(plan: Plan, bill: Bill) -> RenderableType:
     for i, pair in enumerate(plan.rungs(), start=1):
         for name, recipe in zip(("baseline", "lever"), pair, strict=True):
             table.add_row(f"{i} {name}", *words_of(recipe))
-    search = plan.search
-    each = f"{search.rates} rates x {search.runs_a_rate} runs"
     return Group(
         Text("the lever changes", style="bold"),
         *(Text(f"  {one}") for one in plan.differences),
         Text(),
         table,
         Text(),
-        Text(
-            f"tuning: {each} for each recipe at the first rung, more for both where the best of "
-            f"one is at an end; then {_seeds(plan)}"
-        ),
+        Text(f"tuning: {_tuning(plan)}; then {_seeds(plan)}"),
         Text(
             f"in all {bill.runs} runs, {words.flop(bill.flops)} FLOP, about "
             f"{words.time(bill.seconds)} here; what is in the store is not run again"
         ),
+    )
+
+
+def _tuning(plan: Plan) -> str:
+    each = f"{plan.search.rates} rates x {plan.search.runs_a_rate} runs"
+    if plan.lever_as_given:
+        return (
+            f"{each} for the baseline at the first rung, more where the best is at an end; the "
+            "lever keeps the rate of its recipe"
+        )
+    return (
+        f"{each} for each recipe at the first rung, more for both where the best of one is at an "
+        "end"
     )
 
 
@@ -132,6 +140,8 @@ def _factor(number: float) -> str:
 
 def _rate(name: str, tuning: Result) -> str:
     arm = "baseline" if name == "base" else "lever"
+    if not tuning["runs"]:
+        return f"{arm} at rate {words.rate(tuning['lr'])}, as its recipe has it"
     more = "".join(f", {field} = {value}" for field, value in tuning["settings"].items())
     return f"{arm} tuned to rate {words.rate(tuning['lr'])}{more} in {tuning['runs']} runs"
 
