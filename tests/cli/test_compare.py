@@ -87,6 +87,17 @@ def test_the_whole_story(place: Path, stepladder) -> None:
     assert results == finished(place)
 
 
+def test_a_lever_as_given_is_planned_without_its_search(stepladder) -> None:
+    words = ("base.toml", "lever.toml", *SMALL, "--plan")
+    runs = {}
+    for given in ((), ("--lever-as-given",)):
+        status, out, err = stepladder(*words, *given, "--json")
+        assert status == 0, err
+        runs[bool(given)] = json.loads(out)["bill"]["runs"]
+    assert runs[False] - runs[True] == 3  # the rates that SMALL tries
+    assert "the lever keeps the rate of its recipe" in stepladder(*words, "--lever-as-given")[1]
+
+
 def interrupted(place: Path) -> dict[Path, int]:
     """Stops a comparison with Ctrl-C after its first run; what is paid for by then."""
     going = subprocess.Popen(
