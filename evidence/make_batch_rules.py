@@ -33,7 +33,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from stepladder.batching import Settings, convert
-from stepladder.batching.random_matrix import top_eigenvalue
+from stepladder.batching.random_matrix import fitted_noise, top_eigenvalue
 from stepladder.batching.statistics import GradientStatistics
 from stepladder.card import Evidence, record
 from stepladder.durable import write_whole
@@ -247,14 +247,10 @@ def curvatures(study: Study, lr: float) -> dict[str, Any]:
     measured = [looked_at(MATRICES, batch) for batch in BATCHES]
     whole = looked_at(1, 4 * len(x))
 
-    def predicted(noise: float) -> np.ndarray:
-        return np.array([top_eigenvalue(whole, noise, batch) for batch in BATCHES])
-
-    tried = whole**2 * np.geomspace(0.1, 1000, 401)
-    noise = float(min(tried, key=lambda n: float(np.square(np.log(predicted(n) / measured)).sum())))
+    noise = fitted_noise(whole, BATCHES, measured)
     return {
         "top_eigenvalue": measured,
-        "predicted": predicted(noise).tolist(),
+        "predicted": [top_eigenvalue(whole, noise, batch) for batch in BATCHES],
         "curvature": whole,
         "noise": noise,
     }

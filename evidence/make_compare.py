@@ -434,7 +434,7 @@ def row(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def overview(contents: list[dict[str, Any]], title: str) -> Any:
+def overview(contents: list[dict[str, Any]], title: str, against: str = "AdamW") -> Any:
     """Compute multipliers with their intervals, the best on top."""
     light = style.LIGHT
     made, (axes,) = style.figure(title)
@@ -456,7 +456,7 @@ def overview(contents: list[dict[str, Any]], title: str) -> Any:
     axes.minorticks_off()
     names = [content["name"].partition("/")[2] for content in ordered]
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set_xlabel("times the lever's compute that AdamW needs (small dots: the three rungs)")
+    axes.set_xlabel(f"times the lever's compute that {against} needs (small dots: the three rungs)")
     return made
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stepladder.batching import Settings, convert, micro_batches, names
 from stepladder.batching.horizon import step_law, surge, time_transfer
-from stepladder.batching.random_matrix import top_eigenvalue
+from stepladder.batching.random_matrix import fitted_noise, top_eigenvalue
 
 BASE = Settings(
     batch=64, lr=0.01, beta1=0.95, beta2=0.99, eps=1e-6, weight_decay=0.1, tokens=1e6, ema=0.999
@@ -112,6 +112,26 @@ def test_random_matrix_rate_is_linear_then_flat():
     sgd = convert("random-matrix", small, 2.0, **options).lr / 0.01
     adam = convert("random-matrix", small, 2.0, **{**options, "adaptive": True}).lr / 0.01
     assert adam == pytest.approx(math.sqrt(sgd))
+
+
+@given(
+    curvature=st.floats(1e-3, 1e3),
+    shape=st.floats(-6, 6),
+    batches=st.lists(st.floats(1.0, 1e4), min_size=1, max_size=5),
+)
+def test_the_noise_that_made_the_eigenvalues_is_found_again(curvature, shape, batches):
+    """Whatever it is, the law at it is the law that was measured."""
+    noise = curvature**2 * min(batches) * math.exp(shape)
+    measured = [top_eigenvalue(curvature, noise, batch) for batch in batches]
+    found = fitted_noise(curvature, batches, measured)
+    again = [top_eigenvalue(curvature, found, batch) for batch in batches]
+    assert again == pytest.approx(measured, rel=1e-3)
+
+
+@pytest.mark.parametrize(("batches", "values"), [([], []), ([4.0], [-1.0]), ([0.0], [1.0])])
+def test_noise_of_no_batches_is_refused(batches, values):
+    with pytest.raises(ValueError, match="give the top eigenvalue of all the data"):
+        fitted_noise(1.0, batches, values)
 
 
 def test_regime_adaptation_keeps_the_updates():

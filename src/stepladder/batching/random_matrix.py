@@ -1,6 +1,7 @@
 """The largest stable rate, from a random-matrix model of the batch Hessian."""
 
 import math
+from collections.abc import Sequence
 
 from stepladder.batching import Settings, register_conversion
 from stepladder.card import Card
@@ -32,11 +33,42 @@ def top_eigenvalue(curvature: float, noise: float, batch: float) -> float:
     return curvature + radius**2 / curvature if curvature > radius else 2.0 * radius
 
 
+def fitted_noise(curvature: float, batches: Sequence[float], eigenvalues: Sequence[float]) -> float:
+    """The noise at which `top_eigenvalue` is nearest to those measured, in logarithms.
+
+    Args:
+        curvature: lambda, the top eigenvalue of the full-data Hessian.
+        batches, eigenvalues: sizes of batches, and the top eigenvalue of a batch's Hessian at each.
+
+    Raises:
+        ValueError: no batches, or values that are not positive.
+    """
+    from scipy.optimize import minimize_scalar
+
+    pairs = list(zip(batches, eigenvalues, strict=True))
+    if not pairs or not min(curvature, *batches, *eigenvalues) > 0:
+        raise ValueError(
+            "random-matrix: give the top eigenvalue of all the data, and of batches of one or more "
+            "sizes, all positive"
+        )
+
+    def missed(log_noise: float) -> float:
+        noise = math.exp(log_noise)
+        return math.fsum(math.log(top_eigenvalue(curvature, noise, b) / y) ** 2 for b, y in pairs)
+
+    scale = math.log(curvature**2 * min(batches))  # where the smallest batch's bulk hides the spike
+    found = minimize_scalar(missed, bounds=(scale - 10, scale + 10), method="bounded")
+    return math.exp(float(found.x))
+
+
 @register_conversion(CARD)
 def random_matrix(
     settings: Settings, k: float, /, *, curvature: float, noise: float, adaptive: bool = True
 ) -> dict[str, float]:
     """lr times the ratio of top eigenvalues (SGD), or its square root (adaptive optimizers).
+
+    Args:
+        curvature, noise: as `top_eigenvalue` takes them; `fitted_noise` gives the noise.
 
     Raises:
         ValueError: curvature or noise not positive.

@@ -1,0 +1,440 @@
+"""How large a batch pays, and does an average of weights follow it? Python's sources, three widths.
+
+    python evidence/make_batch_critical.py [WIDTH ...] [--root DIR] [--record]
+
+AdamW as `make_batch_transfer.py` tunes it, at 2 to 64 sequences a batch. As the paper on critical
+batches does it (arXiv 2410.21676): a constant rate after a warmup, averages of the weights, and the
+tokens until an average reaches a loss, that of the base batch after a quarter of the tokens; for
+each batch the best of three rates around what the SDE rule makes of the tuned one, and of two
+averages. From those comes the batch with 20% overhead, and beside it stands the noise scale that
+runs with a decaying rate note in their curves.
+
+The same runs, at their ends, hold averages of many lengths: what the EMA rule (decay to the power k
+when the batch is k times larger, arXiv 2307.13813) loses against the best decay there, and what a
+decay that is kept does, as compute multipliers over the three widths. The decay is chosen at the
+base batch and the smallest width.
+
+Writes evidence/batch_critical.json; what is there is not run again. With --record it does no runs,
+but writes the catalogue and the figure.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from typing import Any
+
+import numpy as np
+import torch
+from make_batch_transfer import RESULTS as TRANSFER
+from make_batch_transfer import STUDIES, Bench, compute
+from make_compare import SCALES, SEEDS
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from stepladder.batching import convert
+from stepladder.batching.critical import critical_batch
+from stepladder.card import Evidence, record
+from stepladder.comparing.growth import rungs, tuned_to
+from stepladder.comparing.means import means_of
+from stepladder.comparing.multiplier import estimate
+from stepladder.comparing.verdict import verdict
+from stepladder.durable import write_whole
+from stepladder.execute.here import run_here
+from stepladder.laws.result import finite
+from stepladder.recipe import Recipe, Schedule
+from stepladder.report import style
+from stepladder.store import Store
+from stepladder.train import Silent, choose_execution
+from stepladder.train.evaluate import evaluate
+from stepladder.train.stacked.program import Threads
+from stepladder.train.stacked.reference import reference_program
+from stepladder.train.stacked.rows import Rows
+from stepladder.train.stacked.trial import Trial, open_trial
+
+HERE = Path(__file__).parent
+COMMAND = "python evidence/make_batch_critical.py"
+FIGURE = "evidence/batch_critical.svg"
+RESULTS = HERE / "batch_critical.json"
+STUDY = STUDIES["adamw"]
+BATCHES = (4, 2, 8, 16, 64)  # sequences; the base first, whose decays the others may keep
+AVERAGED = (16, 64)  # batches at which the EMA rule is judged
+RATES = (0.25, 0.5, 1.0)  # times the converted rate: constant ones are best below decaying ones
+WINDOWS = tuple(2.0**-k for k in (6, 5, 4, 3, 2))  # of the run's tokens
+LOOKED_AT = (0, 2)  # of the windows, looked at on the way
+LOOKS = tuple(2.0 ** (-k / 2) for k in range(6, -1, -1))  # of the run's tokens
+TARGET = 0.25  # of the run's tokens: the base batch's loss there
+LOOK_TOKENS = 8192  # of the validation set, on the way
+WARMUP = 0.05
+SHARDS = 4  # micro-batches of a step that the noise scale is measured from
+LEVEL = 0.9
+RESAMPLES = 400
+ENDS = {"value": "", "low": "_low", "high": "_high"}
+Found = dict[str, Any]
+
+
+class Averages:
+    """Averages of all trials' weights, one a decay: sums that began at zero, and their weights."""
+
+    def __init__(self, rows: Rows, decays: Sequence[float]) -> None:
+        self.rows, self.decays, self.steps = rows, decays, 0
+        self.sums = [[torch.zeros_like(s.values) for s in rows.segments] for _ in decays]
+
+    def add(self) -> None:
+        """Take a step's weights into every average."""
+        self.steps += 1
+        for decay, sums in zip(self.decays, self.sums, strict=True):
+            for total, segment in zip(sums, self.rows.segments, strict=True):
+                total.lerp_(segment.values, 1 - decay)
+
+    @contextmanager
+    def in_place(self, which: int) -> Iterator[None]:
+        """The trials' models hold one average meanwhile."""
+        kept = [segment.values.clone() for segment in self.rows.segments]
+        whole = 1 - self.decays[which] ** self.steps
+        for segment, total in zip(self.rows.segments, self.sums[which], strict=True):
+            segment.values.copy_(total / whole)
+        yield
+        for segment, values in zip(self.rows.segments, kept, strict=True):
+            segment.values.copy_(values)
+
+
+def train(
+    bench: Bench, recipes: Sequence[Recipe], decays: Sequence[float]
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Train recipes of one shape side by side, with averages of their weights.
+
+    Returns:
+        Steps looked at; losses (looks, windows looked at, recipes) there; and losses of all
+        averages (decays, recipes) at the end, on the whole validation set.
+    """
+    first = recipes[0]
+    looks = sorted({round(share * first.steps) for share in LOOKS})
+    execution, seen = choose_execution(first, "cpu"), []
+    with TemporaryDirectory() as folder, Threads(execution) as threads:
+        store, watch = Store(folder), Silent()
+        trials = [open_trial(r, store, bench.dataset, execution, watch) for r in recipes]
+        assert all(isinstance(trial, Trial) for trial in trials)
+        program = reference_program(trials[0], len(trials), threads)
+        for row, trial in enumerate(trials):
+            program.adopt(row, trial)
+        program.shrink_to(len(trials))
+        averages = Averages(program.rows, decays)
+        for step in range(1, first.steps + 1):
+            for trial in trials:
+                trial.set_rates()
+            batches = zip(*(trial.batch(bench.dataset) for trial in trials), strict=True)
+            program.step(trials, [torch.stack(part) for part in batches])
+            averages.add()
+            for trial in trials:
+                trial.progress.step = step
+            if step in looks:
+                seen.append(losses(bench, trials, averages, LOOKED_AT, LOOK_TOKENS))
+        final = losses(bench, trials, averages, range(len(decays)), first.validation)
+        for trial in trials:
+            trial.claim.close()
+    return looks, np.array(seen), np.array(final)
+
+
+def losses(
+    bench: Bench, trials: Sequence[Trial], averages: Averages, which: Sequence[int], tokens: int
+) -> list[list[float]]:
+    """Validation losses of some averages, by average and trial."""
+    x, y = bench.dataset.validation(bench.base.model.context, tokens)
+    found = []
+    for i in which:
+        with averages.in_place(i):
+            found.append([lost(trial, x, y) for trial in trials])
+    return found
+
+
+def lost(trial: Trial, x: Tensor, y: Tensor) -> float:
+    """One model's loss; infinite where it diverged."""
+    loss = evaluate(trial.model, x, y).loss
+    return loss if math.isfinite(loss) else math.inf
+
+
+def arms(tuned: Recipe, sequences: int) -> list[Recipe]:
+    """The tuned recipe at a batch by the SDE rule, at a constant rate: every rate and seed."""
+    given, batch = tuned.optimizer, sequences * tuned.model.context
+    start = replace(
+        STUDY.settings(tuned, given.lr), batch=tuned.batch, weight_decay=given.weight_decay
+    )
+    new = convert("sde", start, batch / tuned.batch)
+    decay = given.lr * given.weight_decay * batch / tuned.batch  # rate x decay follows the batch
+    at = replace(given, lr=new.lr, beta1=new.beta1, beta2=new.beta2, eps=new.eps)
+    whole = replace(
+        tuned,
+        optimizer=replace(at, weight_decay=decay / at.lr),
+        schedule=Schedule(name="constant", warmup=max(WARMUP, batch / tuned.tokens)),
+        batch=batch,
+        evaluations=1,
+    )
+    return [
+        replace(tuned_to(whole, whole.optimizer.lr * rate), seed=seed)
+        for rate in RATES
+        for seed in range(SEEDS)
+    ]
+
+
+def measure_width(bench: Bench, tuned: Recipe) -> Found:
+    """Looks and ends at every batch, and the noise scale, at one width.
+
+    Args:
+        tuned: the recipe at the base batch of its width.
+    """
+    context, kept, batches = tuned.model.context, [], []
+    for sequences in BATCHES:
+        made = arms(tuned, sequences)
+        k = sequences * context / tuned.batch
+        decays = [float(decay_of(window, tuned)) ** k for window in WINDOWS]
+        looks, seen, final = train(bench, made, decays + kept)
+        shape = (-1, len(RATES), SEEDS)
+        batches.append(
+            {
+                "batch": made[0].batch,
+                "tokens": [step * made[0].batch for step in looks],
+                "seen": [one.reshape(shape).tolist() for one in seen],
+                "final": final.reshape(shape).tolist(),
+            }
+        )
+        if not kept:
+            kept = [decay_of(window, tuned) for window in WINDOWS]
+    return {
+        "width": tuned.model.width,
+        "tokens": tuned.tokens,
+        "base_batch": tuned.batch,
+        "compute": compute(tuned),
+        "batches": batches,
+        "noise": noise_scales(bench, tuned),
+    }
+
+
+def decay_of(window: float, tuned: Recipe) -> float:
+    """Of an average over a share of the run, at its base batch."""
+    return 1 - tuned.batch / (window * tuned.tokens)
+
+
+def noise_scales(bench: Bench, tuned: Recipe) -> list[list[Found]]:
+    """What runs of a decaying rate note at each quarter, by seed: tokens, with 90% intervals."""
+    unit = SHARDS * tuned.model.context
+    batch = max(1, round(tuned.batch / unit)) * unit
+    recipe = replace(tuned, batch=batch, accumulate=SHARDS, evaluations=4)
+    found = []
+    for seed in range(SEEDS):
+        one = replace(recipe, seed=seed)
+        store = bench.stacked.store
+        run_here([("", one)], store, bench.dataset, lambda _, __: Silent(), "cpu")
+        stored = store.get(one.key)
+        assert stored is not None
+        found.append(
+            [
+                {name: row[f"noise_scale{end}"] for name, end in ENDS.items()}
+                for row in stored.curve
+                if "noise_scale" in row
+            ]
+        )
+    return found
+
+
+def to_target(found: Found) -> tuple[float, list[float]]:
+    """The target of a width, and the tokens in which each batch reaches it; infinite if never."""
+    curves = [(np.array(one["tokens"]), envelope(one)) for one in found["batches"]]
+    tokens, losses = curves[0]  # of the base batch
+    target = float(np.interp(math.log(TARGET * found["tokens"]), np.log(tokens), losses))
+    return target, [crossing(tokens, losses, target) for tokens, losses in curves]
+
+
+def envelope(one: Found) -> np.ndarray:
+    """The best mean loss of any average and rate, at each look."""
+    means = array(one["seen"]).mean(axis=-1)  # looks, averages, rates
+    lowest: np.ndarray = np.minimum.accumulate(means.min(axis=(1, 2)))
+    return lowest
+
+
+def crossing(tokens: np.ndarray, losses: np.ndarray, target: float) -> float:
+    """Tokens at which losses that fall reach a target, in the logarithm between two looks."""
+    if losses[-1] > target:
+        return math.inf
+    return float(np.exp(np.interp(-target, -losses, np.log(tokens))))
+
+
+def critical_of(found: Found) -> Found:
+    """The critical batch of a width, in tokens, from the batches that reach the target."""
+    target, tokens = to_target(found)
+    pairs = [
+        (one["batch"], need / one["batch"])
+        for one, need in zip(found["batches"], tokens, strict=True)
+        if math.isfinite(need)
+    ]
+    batches, steps = zip(*sorted(pairs), strict=True)
+    limit = critical_batch(batches, steps, resamples=RESAMPLES)
+    return {"target": target, "batches": batches, "steps": steps, **asdict(limit)}
+
+
+def ema(widths: Sequence[Found]) -> dict[str, dict[str, Found]]:
+    """Decays by the rule, and kept, against the best at larger batches: multipliers over widths.
+
+    The decay that both start from, and the rate, are the best at the base batch and the smallest
+    width; the best decay at a larger batch is chosen there too, at the SDE rule's rate.
+    """
+    first = array(widths[0]["batches"][0]["final"]).mean(axis=-1)
+    base, rate = np.unravel_index(first.argmin(), first.shape)
+    out: dict[str, dict[str, Found]] = {"base": {"window": WINDOWS[base], "rate": RATES[rate]}}
+    for sequences in AVERAGED:
+        final = [
+            array(found["batches"][BATCHES.index(sequences)]["final"])[:, rate] for found in widths
+        ]
+        best = int(final[0].mean(axis=-1).argmin())
+        out[str(sequences)] = {
+            name: against(widths, [one[best] for one in final], [one[which] for one in final])
+            for name, which in (("rule", int(base)), ("kept", len(WINDOWS) + int(base)))
+        }
+    return out
+
+
+def against(
+    widths: Sequence[Found], best: Sequence[np.ndarray], own: Sequence[np.ndarray]
+) -> Found:
+    """A decay against the best, losses (seeds) by width."""
+    x = np.array([[found["compute"] for found in widths]] * 2)
+    made = estimate(x, means_of(np.array([best, own])), level=LEVEL)
+    return {
+        "verdict": verdict(made, float(x[0, -1] / x[0, 0])),
+        "multiplier": asdict(made.mean),
+        "loss": [float(np.mean(o) / np.mean(b)) for o, b in zip(own, best, strict=True)],
+    }
+
+
+def concluded(report: Found) -> Found:
+    """The report with what follows from its widths."""
+    widths = [{**found, "critical": critical_of(found)} for found in report["widths"]]
+    whole = len(widths) == len(SCALES)
+    return {"widths": widths, **({"ema": ema(widths)} if whole else {})}
+
+
+def keep(report: Found) -> None:
+    """A line each in the catalogue."""
+    widths = report["widths"]
+
+    def put(name: str, said: str) -> None:
+        record("batching", name, Evidence(result=said, command=COMMAND, figure=FIGURE))
+
+    limits = "; ".join(
+        f"{one['critical']['batch']:.0f} tokens ({one['critical']['low']:.0f} to "
+        f"{one['critical']['high']:.0f}, 90%) at width {one['width']}"
+        for one in widths
+    )
+    where = f"stdlib, AdamW, {SEEDS} seeds, batches of {min(BATCHES)} to {max(BATCHES)} sequences"
+    put(
+        "critical-batch",
+        f"{limits}: from the tokens to the loss that the base batch has after a quarter of its "
+        f"tokens ({where})",
+    )
+    scales = "; ".join(
+        f"{low:.0f} to {high:.0f} at width {one['width']}"
+        for one, (low, high) in zip(widths, map(noise_range, widths), strict=True)
+    )
+    wasted = ", ".join(f"{one['critical']['batch']:.0f}" for one in widths)
+    put(
+        "noise-scale",
+        f"{scales} (tokens, over the quarters of runs, median of {SEEDS} seeds; stdlib, AdamW), "
+        f"where 20% are wasted from {wasted} on",
+    )
+    put("ema", "; ".join(ema_said(report["ema"], sequences) for sequences in AVERAGED))
+
+
+def ema_said(found: dict[str, dict[str, Found]], sequences: int) -> str:
+    """Both decays at a batch."""
+    rule, kept = (found[str(sequences)][name] for name in ("rule", "kept"))
+    loss = max(rule["loss"]) - 1
+    return (
+        f"batch x {sequences // BATCHES[0]}, against the best of {len(WINDOWS)} decays there: the "
+        f"rule {rule['verdict'] if loss else 'is that best'}; a decay kept: {kept['verdict']}"
+    )
+
+
+def array(losses: Any) -> np.ndarray:
+    """Losses as numbers; what diverged is null in the file, and infinite here."""
+    return np.nan_to_num(np.array(losses, dtype=float), nan=np.inf, posinf=np.inf)
+
+
+def noise_of(found: Found) -> np.ndarray:
+    """A width's noise scales, by seed and quarter."""
+    return np.array([[row["value"] for row in seed] for seed in found["noise"]], dtype=float)
+
+
+def noise_range(found: Found) -> tuple[float, float]:
+    """The lowest and the highest of a width's quarters, each the median over seeds."""
+    values = noise_of(found)
+    quarters = np.nanmedian(values, axis=0)
+    return float(quarters.min()), float(quarters.max())
+
+
+def draw(report: Found) -> Figure:
+    """Left: tokens to the target over the batch. Right: what averages lose."""
+    title = "Tokens to one loss grow from a critical batch on, near the noise scale at the start"
+    made, (left, right) = style.figure(title, panels=2)
+    for found, colour in zip(report["widths"], style.shades(len(SCALES)), strict=True):
+        limit = found["critical"]
+        batches, steps = np.array(limit["batches"]), np.array(limit["steps"])
+        ideal = limit["least_steps"] * batches[0] + limit["samples"]
+        left.loglog(batches, batches * steps / ideal, "o", color=colour, ms=6)
+        x = np.geomspace(batches[0], batches[-1], 100)
+        left.loglog(x, (limit["least_steps"] * x + limit["samples"]) / ideal, color=colour, lw=1.6,
+                    label=f"width {found['width']}")  # fmt: skip
+        left.axvspan(limit["low"], limit["high"], color=colour, alpha=0.12, lw=0, zorder=0)
+    left.axhline(1.2, color=style.LIGHT["muted"], lw=1, ls="--")
+    left.set_yticks([1, 1.2, 1.5, 2, 3, 4], ["1", "1.2", "1.5", "2", "3", "4"])
+    left.set_xticks(batches, [str(batch) for batch in batches])
+    left.minorticks_off()
+    left.set_xlabel("tokens a batch (bands: critical batch, 90%)")
+    left.set_ylabel("tokens to the target over those of the smallest batch")
+    left.legend(frameon=False, fontsize=9)
+    noise(right, report["widths"])
+    return made
+
+
+def noise(axes: Axes, widths: Sequence[Found]) -> None:
+    """The noise scale along the runs, and the critical batch as a dashed line."""
+    for found, colour in zip(widths, style.shades(len(widths)), strict=True):
+        values = noise_of(found)
+        quarters = np.arange(1, values.shape[1] + 1) / values.shape[1]
+        axes.semilogy(quarters, np.nanmedian(values, axis=0), "o-", color=colour, ms=5, lw=1.6)
+        axes.axhline(found["critical"]["batch"], color=colour, lw=1.2, ls="--")
+    axes.set_xlabel("share of the run")
+    axes.set_ylabel("noise scale (tokens; dashed: critical batch)")
+
+
+def main() -> None:
+    """Measure what is missing, or record what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("widths", nargs="*", type=int, metavar="WIDTH")
+    parser.add_argument("--root", type=Path, default=Path(gettempdir()) / "stepladder-batch")
+    parser.add_argument("--record", action="store_true", help="do no runs: catalogue and figure")
+    options = parser.parse_args()
+    report: Found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"widths": []}
+    if options.record:
+        write_whole(RESULTS, json.dumps(finite(concluded(report)), indent=1) + "\n")
+        keep(concluded(report))
+        write_whole(HERE / "batch_critical.svg", style.svg(draw(concluded(report)), "critical"))
+        return
+    lr = json.loads(TRANSFER.read_text())["adamw"]["tuned"]["lr"]
+    with Bench.open(options.root) as bench:
+        base = STUDY.recipe(bench.base, STUDY.settings(bench.base, lr))
+        for recipe, _ in rungs(base, base, SCALES):
+            width = recipe.model.width
+            there = {one["width"] for one in report["widths"]}
+            if width in (options.widths or [width]) and width not in there:
+                report["widths"].append(measure_width(bench, recipe))
+                write_whole(RESULTS, json.dumps(finite(concluded(report)), indent=1) + "\n")
+                print(width, flush=True)
+
+
+if __name__ == "__main__":
+    main()
