@@ -264,8 +264,8 @@ def test_rival_laws_share_the_forecast_by_their_held_out_errors():
     share = made.weights["kaplan"] / made.weights["chinchilla"]
     assert share == pytest.approx((errors[0] / errors[1]) ** 2)
     assert sum(made.weights.values()) == pytest.approx(1.0)
-    low, high = sorted(float(f.predict(at)) for f in laws.fits)
-    assert low < made.value < high
+    each = [float(f.predict(at)) for f in laws.fits]
+    assert min(each) < made.value < max(each)
     assert made.low < made.value < made.high
 
 
@@ -277,12 +277,28 @@ def test_bars_that_missed_held_out_runs_are_widened():
     alone = panel(found, ())
     assert alone.fits == (found,)
     assert alone.widening == pytest.approx(found.widening)
-    at = {"params": 2e10, "tokens": 4e11}
+    at = {"params": 1e9, "tokens": 1e10}
     plain = forecast(replace(alone, widening=1.0), at)
     wide = found.forecast(at, rivals=())
     assert wide.high - wide.value > plain.high - plain.value
     ratio = np.log(wide.high / wide.low) / np.log(plain.high / plain.low)
     assert ratio == pytest.approx(found.widening, rel=1e-6)
+
+
+@pytest.mark.parametrize(("reach", "factor"), [(0.1, 1.0), (1.0, 1.0), (4.0, 1.0), (128.0, 2.0)])
+def test_bars_widen_with_the_reach_of_a_forecast(reach, factor):
+    table = chinchilla_table(TRUTH, 0.003, seed=2)
+    laws = panel(fit("chinchilla", table, starts=20, bootstrap=0))
+    dearest = np.max(table["params"] * table["tokens"])
+    at = {"params": np.array(1e9), "tokens": np.array(reach * dearest / 1e9)}
+    assert laws.widening_at(at) == pytest.approx(laws.widening * factor)
+
+
+def test_laws_that_are_not_of_cost_have_no_reach():
+    flops = np.geomspace(1e17, 1e20, 12)
+    rate = 0.3 * flops**-0.125 * np.exp(np.random.default_rng(0).normal(0, 0.01, 12))
+    laws = panel(fit("deepseek-lr", {"flops": flops, "lr": rate}, starts=20, bootstrap=0))
+    assert laws.widening_at({"flops": np.array(1e26)}) == laws.widening
 
 
 def test_forecasts_lean_to_the_dear_runs():

@@ -119,7 +119,7 @@ def _central(
     low, high = _quantiles(parts, laws.weights, [tail, 1 - tail])
     each = [float(f.predict(point)) for f in laws.fits]
     value = float(laws.weights @ (np.log(each) if laws.log else np.array(each)))
-    low, high = value + laws.widening * (np.array([low, high]) - value)
+    low, high = value + laws.widening_at(point) * (np.array([low, high]) - value)
     return float(np.clip(value, low, high)), float(low), float(high)
 
 

@@ -9,11 +9,12 @@ low. Three things make forecasts better than those of the law that fits best:
   fitted without them (Bates and Granger 1969).
 - With few runs the floor has a weak prior (`prior`), since they cannot show it.
 
-Bars that were too narrow on those held-out runs are widened. Measured:
-`python evidence/make_laws.py backtests` and `python evidence/make_unseen.py`.
+Bars that were too narrow on those held-out runs are widened, and all bars widen with the reach of a
+forecast (`Panel.widening_at`). Measured: `python evidence/make_laws.py backtests` and
+`python evidence/make_unseen.py`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,13 +22,14 @@ import numpy as np
 from stepladder.laws.fitting import GAUSSIAN_POINTS, fit_points
 from stepladder.laws.holdout import Held, missed, trials, widening
 from stepladder.laws.law import Array, Law
-from stepladder.laws.points import leaning_to_dear
+from stepladder.laws.points import leaning_to_dear, spent
 from stepladder.laws.registry import get
 from stepladder.laws.result import Fit
 from stepladder.laws.scale import ROUNDING
 
 STARTS = 100
 EACH = 3  # runs for every unknown of a rival
+NEAR, GROWTH = 4.0, 0.2  # bars hold up to this reach, and grow as this power of it beyond
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Panel:
     Args:
         fits: the law that was asked first.
         weights: of each in the mixture, (fits,).
-        widening: factor on the bars of the mixture.
+        widening: factor on the bars of the mixture near the runs.
     """
 
     fits: tuple[Fit, ...]
@@ -48,6 +50,21 @@ class Panel:
     def log(self) -> bool:
         """Whether residuals are of logarithms."""
         return self.fits[0].settings.objective.residual == "log"
+
+    def widening_at(self, point: Mapping[str, Array]) -> float:
+        """The factor on the bars at one point: more than `widening` where it is far from the runs.
+
+        Bars come from runs as they are; that a law is wrong shows as it is stretched. Without
+        this, 95, 94, 83 and 86% of outcomes lay in their 90% interval up to 2, 8, 40 and beyond 40
+        times the dearest run of the tables it was chosen on, and 93, 89, 88 and 70% of others;
+        with it 95, 95, 91 and 100, and 93, 90, 92 and 91%.
+        """
+        law, runs = self.fits[0].law, self.fits[0].points.inputs
+        if not any(i.falls for i in law.inputs):  # not a law of cost
+            return self.widening
+        one = {name: np.asarray(point[name])[None] for name in runs}
+        reach = float(spent(law, one)[0] / spent(law, runs).max())
+        return self.widening * max(reach / NEAR, 1.0) ** GROWTH
 
     @property
     def shares(self) -> dict[str, float]:

@@ -288,6 +288,12 @@ def _cost(law: Law, columns: Mapping[str, ArrayLike], inputs: Mapping[str, Array
     """What orders the runs from cheap to dear: compute where it is known."""
     if "flops" in columns:
         return np.array(columns["flops"], dtype=np.float64)
+    return spent(law, inputs)
+
+
+def spent(law: Law, inputs: Mapping[str, Array]) -> Array:
+    """What runs at these inputs (points, ...) cost, as far as the inputs say it: FLOP where they
+    are params and tokens, else the product of what the target falls with."""
     names = [i.name for i in law.inputs if i.falls] or [i.name for i in law.inputs]
     product = np.prod([_flat(inputs[name]).max(axis=1) for name in names], axis=0)
     return np.asarray(6.0 * product if {"params", "tokens"} <= set(names) else product)

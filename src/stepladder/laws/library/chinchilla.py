@@ -62,7 +62,7 @@ CHINCHILLA = register(
             # N* grows as C^a and D* as C^(1-a) when C = 6 N D (paper, equation 4)
             "a": lambda v: v["beta"] / (v["alpha"] + v["beta"]),
         },
-        rivals=("kaplan",),
+        rivals=("kaplan", "coupled"),
         constants=(
             Constants(
                 label="hoffmann",

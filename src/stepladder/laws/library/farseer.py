@@ -83,15 +83,31 @@ def from_paper(
     }
 
 
-def _curve(name: str, of: str, search: tuple[float, float]) -> tuple[Parameter, Parameter]:
-    """Slope and bend of a logarithm that follows the size of the model."""
-    slope = Parameter(
-        name=f"{of}_slope",
-        meaning=f"slope of log {of} in log N at 1e9 parameters",
+def data_exponent() -> Parameter:
+    """The exponent of tokens of a model of a billion parameters."""
+    return Parameter(
+        name="beta",
+        meaning="exponent of data at 1e9 parameters",
+        low=1e-3,
+        high=10.0,
+        search=(0.08, 1.0),
+        log=True,
+    )
+
+
+def slope_of(what: str, search: tuple[float, float]) -> Parameter:
+    """How the logarithm of something follows that of the size of the model."""
+    return Parameter(
+        name=f"{what}_slope",
+        meaning=f"slope of log {what} in log N at 1e9 parameters",
         low=-100,
         high=100,
         search=search,
     )
+
+
+def _curve(name: str, of: str, search: tuple[float, float]) -> tuple[Parameter, Parameter]:
+    """Slope and bend of a logarithm that follows the size of the model."""
     bend = Parameter(
         name=name,
         meaning=f"exponent of N in log {of}; 0: a power law",
@@ -99,7 +115,7 @@ def _curve(name: str, of: str, search: tuple[float, float]) -> tuple[Parameter, 
         high=3,
         search=(-0.5, 0.5),
     )
-    return slope, bend
+    return slope_of(of, search), bend
 
 
 FARSEER = register(
@@ -112,14 +128,7 @@ FARSEER = register(
         parameters=(
             *_curve("q", "floor", (-0.4, 0.0)),
             *_curve("b", "scale", (-4.0, 1.0)),
-            Parameter(
-                name="beta",
-                meaning="exponent of data at 1e9 parameters",
-                low=1e-3,
-                high=10.0,
-                search=(0.08, 1.0),
-                log=True,
-            ),
+            data_exponent(),
             *_curve("a", "exponent", (-0.4, 0.2)),
         ),
         coefficients=(
@@ -147,7 +156,7 @@ FARSEER = register(
                 source="law printed with the points of ScaleBench (arXiv:2604.22753)",
             ),
         ),
-        rivals=("chinchilla", "kaplan"),
+        rivals=("chinchilla", "kaplan", "coupled"),
         note="Nine values: needs hundreds of runs. s, S, B, Q, A and E are the paper's; they have "
         "no bounds where the exponent beside them may be zero, and the law is unharmed.",
     )
