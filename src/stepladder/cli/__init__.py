@@ -34,7 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "show": ("stepladder.cli.show", "learning-rate schedules as curves"),
 }
 
-INTERRUPTED = 130
+INTERRUPTED, PIPE_CLOSED = 130, 141  # as shells count these signals
 RESUMING = ("demo", "climb", "train", "compare", "search", "range")  # what they train is kept
 
 
@@ -75,6 +75,9 @@ def _run(verb: str, rest: list[str]) -> int:
         return fail(f"there is no verb {verb!r}{did_you_mean(verb, VERBS)}; see stepladder --help")
     try:
         return int(import_module(VERBS[verb][0]).main(rest))
+    except BrokenPipeError:  # the reader has seen enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
+        return PIPE_CLOSED
     except (ValueError, OSError) as error:  # what a user can mend: the text says how
         return fail(str(error))
     except KeyboardInterrupt:
