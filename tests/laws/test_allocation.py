@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 from surfaces import TRUTH, chinchilla_table
 
 from stepladder.laws import Coefficient, Input, Law, fit, get
@@ -257,3 +258,24 @@ def test_what_cannot_be_allocated(law, budget, match):
     values = None if law != "power" else {"E": 1.0, "A": 1.0, "alpha": 0.1}
     with pytest.raises(ValueError, match=match):
         allocate(get(law), budget, values=values)
+
+
+@pytest.mark.parametrize("flops", [1e20, 1e22, 1e24])
+def test_a_law_that_falls_without_end_is_allocated_where_it_was_fitted(flops):
+    """Farseer's printed law promises the least for 1e15 parameters and a handful of tokens."""
+    law = get("farseer")
+    values = law.published().values
+
+    def loss(size):
+        return float(law.predict(values, {"params": size, "tokens": flops / (6 * size)}))
+
+    best = minimize_scalar(lambda log: loss(np.exp(log)), bounds=np.log([1e8, 1e12]),
+                           method="bounded", options={"xatol": 1e-9})  # fmt: skip
+    found = allocate(law, Budget(flops=flops))
+    assert loss(1e15) < best.fun
+    assert found.value == pytest.approx(best.fun, rel=1e-6)
+    assert found.inputs["params"] == pytest.approx(np.exp(best.x), rel=0.01)
+    low, high = found.near["params"]
+    assert loss(low) < best.fun * 1.0021
+    assert loss(high) < best.fun * 1.0021
+    assert high < 1e12

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepladder.laws.bootstrap import percentile, resample
-from stepladder.laws.law import Array, Constants, Law
+from stepladder.laws.law import Array, Constants, Law, Mask
 from stepladder.laws.result import Fit
 
 GRID, FEWEST = 1201, 61  # sizes that are tried, and how few where many other choices multiply them
@@ -138,7 +138,10 @@ def allocate(
     options = _options(form, given, choices or {})
     count = _sizes(options)
     wide, _ = _combined(form, budget, _searched(given, count), options, given)
-    first = int(np.argmin(_evaluate(form, numbers, wide)))
+    tried = _evaluate(form, numbers, wide)
+    kept = _basin(wide["params"], tried)
+    wide, tried = {name: x[kept] for name, x in wide.items()}, tried[kept]
+    first = int(np.argmin(tried))
     around = _around(wide["params"][first], given, count)
     fine, binding = _combined(form, budget, around, options, given)
     grid = {name: np.append(x, wide[name]) for name, x in fine.items()}
@@ -193,6 +196,28 @@ def _around(best: float, given: Mapping[str, float], count: int) -> Array:
         return np.array([given["params"]])
     step = (LARGEST / SMALLEST) ** (1 / (count - 1))
     return np.geomspace(best / step, best * step, count)
+
+
+def _basin(params: Array, value: Array) -> Mask:
+    """Which combinations to keep: all, unless the lowest lies at an end of the sizes searched.
+
+    Far from its runs a law may fall without end; a best size that lies between rises is meant.
+    """
+    sizes, which = np.unique(params, return_inverse=True)
+    lowest = np.full(len(sizes), np.inf)
+    np.minimum.at(lowest, which, value)
+    everything = np.ones(len(params), dtype=bool)
+    if len(sizes) < 3 or SMALLEST < sizes[np.argmin(lowest)] < LARGEST * (1 - 1e-9):
+        return everything
+    falls = np.diff(lowest) < 0
+    bottoms = 1 + np.flatnonzero(falls[:-1] & ~falls[1:])
+    if not len(bottoms):
+        return everything
+    best = bottoms[np.argmin(lowest[bottoms])]
+    rises_before, falls_after = np.flatnonzero(~falls[:best]), np.flatnonzero(falls[best:])
+    left = 1 + rises_before[-1] if len(rises_before) else 0
+    right = best + falls_after[0] if len(falls_after) else len(sizes) - 1
+    return np.asarray((params >= sizes[left]) & (params <= sizes[right]))
 
 
 def _options(

@@ -154,6 +154,7 @@ FARSEER = register(
                     A=-1.665630816, a=0.0459, E=3.133347,
                 ),
                 source="law printed with the points of ScaleBench (arXiv:2604.22753)",
+                valid={"params": (1e8, 6.4e9), "tokens": (1e9, 5.12e11)},
             ),
         ),
         rivals=("chinchilla", "kaplan", "coupled"),
