@@ -247,6 +247,7 @@ def test_what_lies_beyond_the_fitted_runs_is_named():
     [
         ("power", Budget(flops=1e20), "has no params"),
         ("routed", Budget(flops=1e20), "give tokens"),
+        ("step-law-lr", Budget(flops=1e20), "gives lr, which is not a loss"),
         ("precision", Budget(flops=1e20), "no published constants here: fit it"),
         ("data-constrained", Budget(flops=1e20), "needs unique_tokens"),
         ("chinchilla", Budget(), "give flops, or seconds"),

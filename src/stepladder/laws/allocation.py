@@ -127,8 +127,9 @@ def allocate(
         level: of the intervals.
 
     Raises:
-        ValueError: the law has no params, or no tokens and none are given; an input is neither
-            given nor to be chosen, or cannot be; or the budget allows nothing.
+        ValueError: the law has no params, or no tokens and none are given, or is not one of a
+            loss; an input is neither given nor to be chosen, or cannot be; or the budget allows
+            nothing.
     """
     form = law.law if isinstance(law, Fit) else law
     numbers, ranges = _known(law, values)
@@ -227,6 +228,11 @@ def _options(
     names = [i.name for i in law.inputs]
     if "params" not in names:
         raise ValueError(f"law {law.name} has no params: there is nothing to allocate")
+    if not any(i.falls for i in law.inputs if i.name == "params"):
+        raise ValueError(
+            f"law {law.name} gives {law.target}, which is not a loss to be made small: allocate by "
+            "a law of the loss, such as chinchilla"
+        )
     if "tokens" not in names and "tokens" not in given:
         raise ValueError(
             f"law {law.name} holds at one number of tokens and does not say which is best: give "
