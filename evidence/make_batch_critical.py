@@ -4,7 +4,7 @@
 
 AdamW as `make_batch_transfer.py` tunes it, at 2 to 64 sequences a batch. As the paper on critical
 batches does it (arXiv 2410.21676): a constant rate after a warmup, averages of the weights, and the
-tokens until an average reaches a loss, that of the base batch after a quarter of the tokens; for
+tokens until an average reaches a loss, that of the base batch after half of the tokens; for
 each batch the best of three rates around what the SDE rule makes of the tuned one, and of two
 averages. From those comes the batch with 20% overhead, and beside it stands the noise scale that
 runs with a decaying rate note in their curves.
@@ -62,13 +62,13 @@ COMMAND = "python evidence/make_batch_critical.py"
 FIGURE = "evidence/batch_critical.svg"
 RESULTS = HERE / "batch_critical.json"
 STUDY = STUDIES["adamw"]
-BATCHES = (4, 2, 8, 16, 64)  # sequences; the base first, whose decays the others may keep
+BATCHES = (4, 2, 8, 16, 32, 64)  # sequences; the base first, whose decays the others may keep
 AVERAGED = (16, 64)  # batches at which the EMA rule is judged
 RATES = (0.25, 0.5, 1.0)  # times the converted rate: constant ones are best below decaying ones
 WINDOWS = tuple(2.0**-k for k in (6, 5, 4, 3, 2))  # of the run's tokens
 LOOKED_AT = (0, 2)  # of the windows, looked at on the way
 LOOKS = tuple(2.0 ** (-k / 2) for k in range(6, -1, -1))  # of the run's tokens
-TARGET = 0.25  # of the run's tokens: the base batch's loss there
+TARGET = 0.5  # of the run's tokens: the base batch's loss there
 LOOK_TOKENS = 8192  # of the validation set, on the way
 WARMUP = 0.05
 SHARDS = 4  # micro-batches of a step that the noise scale is measured from
@@ -274,7 +274,23 @@ def critical_of(found: Found) -> Found:
     ]
     batches, steps = zip(*sorted(pairs), strict=True)
     limit = critical_batch(batches, steps, resamples=RESAMPLES)
-    return {"target": target, "batches": batches, "steps": steps, **asdict(limit)}
+    return {
+        "target": target,
+        "batches": batches,
+        "steps": steps,
+        **asdict(limit),
+        "read_off": read_off(np.array(batches), np.array(steps)),
+    }
+
+
+def read_off(batches: np.ndarray, steps: np.ndarray) -> float | None:
+    """Where tokens pass 1.2 times those of the smallest batch, between the batches measured."""
+    wasted = np.log(batches * steps / (batches[0] * steps[0]))
+    above = np.flatnonzero(wasted > math.log(1.2))
+    if not len(above):
+        return None
+    ends = slice(above[0] - 1, above[0] + 1)
+    return float(np.exp(np.interp(math.log(1.2), wasted[ends], np.log(batches[ends]))))
 
 
 def ema(widths: Sequence[Found]) -> dict[str, dict[str, Found]]:
@@ -325,16 +341,12 @@ def keep(report: Found) -> None:
     def put(name: str, said: str) -> None:
         record("batching", name, Evidence(result=said, command=COMMAND, figure=FIGURE))
 
-    limits = "; ".join(
-        f"{one['critical']['batch']:.0f} tokens ({one['critical']['low']:.0f} to "
-        f"{one['critical']['high']:.0f}, 90%) at width {one['width']}"
-        for one in widths
-    )
+    limits = "; ".join(f"{limit_said(one['critical'])} at width {one['width']}" for one in widths)
     where = f"stdlib, AdamW, {SEEDS} seeds, batches of {min(BATCHES)} to {max(BATCHES)} sequences"
     put(
         "critical-batch",
-        f"{limits}: from the tokens to the loss that the base batch has after a quarter of its "
-        f"tokens ({where})",
+        f"{limits}: from the tokens to the loss that a batch of {BATCHES[0]} sequences has after "
+        f"half of them ({where})",
     )
     scales = "; ".join(
         f"{low:.0f} to {high:.0f} at width {one['width']}"
@@ -346,33 +358,47 @@ def keep(report: Found) -> None:
         f"{scales} (tokens, over the quarters of runs, median of {SEEDS} seeds; stdlib, AdamW), "
         f"where 20% are wasted from {wasted} on",
     )
-    put("ema", "; ".join(ema_said(report["ema"], sequences) for sequences in AVERAGED))
+    put("ema", "; ".join(ema_said(report, sequences) for sequences in AVERAGED) + f" ({where})")
 
 
-def ema_said(found: dict[str, dict[str, Found]], sequences: int) -> str:
-    """Both decays at a batch."""
-    rule, kept = (found[str(sequences)][name] for name in ("rule", "kept"))
-    loss = max(rule["loss"]) - 1
+def limit_said(limit: Found) -> str:
+    """A critical batch by the law steps = a + b / batch, and as read off between batches."""
+    seen = "beyond those measured" if limit["read_off"] is None else f"at {limit['read_off']:.0f}"
     return (
-        f"batch x {sequences // BATCHES[0]}, against the best of {len(WINDOWS)} decays there: the "
-        f"rule {rule['verdict'] if loss else 'is that best'}; a decay kept: {kept['verdict']}"
+        f"{limit['batch']:.0f} tokens ({limit['low']:.0f} to {limit['high']:.0f}, 90%), 20% seen "
+        f"{seen},"
     )
 
 
-def array(losses: Any) -> np.ndarray:
-    """Losses as numbers; what diverged is null in the file, and infinite here."""
-    return np.nan_to_num(np.array(losses, dtype=float), nan=np.inf, posinf=np.inf)
+def ema_said(report: Found, sequences: int) -> str:
+    """Both decays at a batch."""
+    rule, kept = (report["ema"][str(sequences)][name] for name in ("rule", "kept"))
+    first, *_, last = (
+        one["batches"][BATCHES.index(sequences)]["batch"] / one["base_batch"]
+        for one in report["widths"]
+    )
+    same = max(rule["loss"]) == min(rule["loss"]) == 1
+    return (
+        f"batch x {first:.2g} (x {last:.2g} at the largest width), against the best of "
+        f"{len(WINDOWS)} decays there: the rule {'is that best' if same else rule['verdict']}; a "
+        f"decay kept {kept['verdict']}"
+    )
+
+
+def array(written: Any) -> np.ndarray:
+    """Numbers of the file, where what is infinite stands as null."""
+    return np.nan_to_num(np.array(written, dtype=float), nan=np.inf, posinf=np.inf)
 
 
 def noise_of(found: Found) -> np.ndarray:
     """A width's noise scales, by seed and quarter."""
-    return np.array([[row["value"] for row in seed] for seed in found["noise"]], dtype=float)
+    return array([[row["value"] for row in seed] for seed in found["noise"]])
 
 
 def noise_range(found: Found) -> tuple[float, float]:
     """The lowest and the highest of a width's quarters, each the median over seeds."""
     values = noise_of(found)
-    quarters = np.nanmedian(values, axis=0)
+    quarters = np.median(values, axis=0)
     return float(quarters.min()), float(quarters.max())
 
 
@@ -405,10 +431,15 @@ def noise(axes: Axes, widths: Sequence[Found]) -> None:
     for found, colour in zip(widths, style.shades(len(widths)), strict=True):
         values = noise_of(found)
         quarters = np.arange(1, values.shape[1] + 1) / values.shape[1]
-        axes.semilogy(quarters, np.nanmedian(values, axis=0), "o-", color=colour, ms=5, lw=1.6)
+        axes.semilogy(quarters, np.median(values, axis=0), "o-", color=colour, ms=5, lw=1.6)
         axes.axhline(found["critical"]["batch"], color=colour, lw=1.2, ls="--")
     axes.set_xlabel("share of the run")
     axes.set_ylabel("noise scale (tokens; dashed: critical batch)")
+
+
+def write(report: Found) -> None:
+    """What there is, to the file."""
+    write_whole(RESULTS, json.dumps(finite(report)) + "\n")
 
 
 def main() -> None:
@@ -420,9 +451,10 @@ def main() -> None:
     options = parser.parse_args()
     report: Found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"widths": []}
     if options.record:
-        write_whole(RESULTS, json.dumps(finite(concluded(report)), indent=1) + "\n")
-        keep(concluded(report))
-        write_whole(HERE / "batch_critical.svg", style.svg(draw(concluded(report)), "critical"))
+        report = concluded(report)
+        write(report)
+        keep(report)
+        write_whole(HERE / "batch_critical.svg", style.svg(draw(report), "batch-critical"))
         return
     lr = json.loads(TRANSFER.read_text())["adamw"]["tuned"]["lr"]
     with Bench.open(options.root) as bench:
@@ -432,7 +464,8 @@ def main() -> None:
             there = {one["width"] for one in report["widths"]}
             if width in (options.widths or [width]) and width not in there:
                 report["widths"].append(measure_width(bench, recipe))
-                write_whole(RESULTS, json.dumps(finite(concluded(report)), indent=1) + "\n")
+                write(report)
+                write(concluded(report))
                 print(width, flush=True)
 
 
