@@ -52,7 +52,7 @@ def _ends(answer: Answer) -> list[str]:
             f"{s.error.worste:.2%} at most, and the interval of one loss held {s.coverage:.0%}"
         )
     if answer.alarm:
-        lines.append("[bold red]alarm[/]: the whole interval lies above the goal")
+        lines.append("[bold red]alarm[/]: the whole 99% interval lies above the goal")
     return lines
 
 
@@ -72,7 +72,6 @@ def as_json(answer: Answer, fitted: CurveFit, notes: Sequence[str]) -> dict[str,
         "law": "multi-power",
         "parameters": fitted.values,
         "noise": fitted.noise,
-        "widened": fitted.widened,
         "curve": made.to_json(),
         "notes": list(notes),
     }

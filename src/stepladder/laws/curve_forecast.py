@@ -1,15 +1,17 @@
 """The rest of a loss curve, or the curve under another schedule: the multi-power law on logs.
 
-One run, or a few, rarely tell all seven constants of the law apart: a run whose rate has not fallen
-yet says nothing of what a fall gives. So the shape has a prior, wide, around the published fits
-(arXiv:2503.12811), where rates are stated in parts of the peak. The interval holds what the curves
-leave open, the noise of a logged loss, how far the law strayed from parts of these curves when they
-were left out, and a drift with every factor of steps beyond the longest curve. The drift and the
-least noise were chosen on published curves (evidence/laws/curves.json).
+One run, or a few, rarely tell all seven constants of the law (arXiv:2503.12811) apart: a run whose
+rate has not fallen yet says nothing of what a fall gives. So the shape has a prior, wide, around
+what published curves of four sources say of it, where rates are stated in parts of the peak. The
+interval holds what the curves leave open, and how far the law itself strays: with the distance
+between the schedules, with a fall of the rate that no log has seen, and with steps beyond the
+longest log. How much of each was chosen on some sources of published curves and checked on the
+others (evidence/make_curves.py). Leaving out parts of the logs to see how wide it must be was
+tried: what that shows has nothing to do with the error that comes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,24 +24,29 @@ from stepladder.laws.library.multi_power import MULTI_POWER
 
 SHAPE = ("alpha", "C", "beta", "gamma", "B")  # searched by the logarithm, as the others are
 NAMES = (*SHAPE, "A", "L0")
-# of the published fits, rates in parts of the peak and losses in parts of a curve's median
-CENTRE = np.log([0.46, 0.11, 0.59, 0.64, 0.045])
-SPREAD = np.array([0.3, 1.5, 0.3, 0.25, 0.5])
+# Of published curves, rates in parts of the peak and losses in parts of a curve's median.
+CENTRE = np.log([0.5, 0.016, 0.6, 1.5, 0.06])
+SPREAD = np.array([0.25, 1.2, 0.8, 0.95, 0.6])
 STARTS = (0.3, 0.46, 0.8)  # of alpha
-LEAST, MOST = np.log(1e-6), np.log(1e4)  # of any constant
+LEAST = np.log(1e-6)  # of any constant
+# gamma: rates near zero to its power stay numbers
+MOST = np.log([1e4, 1e4, 1e4, 30.0, 1e4, 1e4, 1e4])
 
 ROWS = 200  # of a curve: neighbours beyond that are averaged
 LEAST_ROWS = 8
 BLOCKS = 32
 SETTLED = (0.02, 0.1)  # of a run: its first losses, warmup mostly, that no power law follows
 LOWEST_RATE = 1e-4  # of the peak: the law divides by powers of the rate
-LEAST_NOISE = 3e-3  # of a loss: how near the law comes to the ends of published curves
+LEAST_NOISE = 1e-3  # of a logged loss
 OUTLYING = 2.0  # standard deviations from which on a residual counts less
-DRIFT = 0.008  # of the loss, for every factor of e in steps beyond the longest curve
-PARTS = (0.5, 0.7)  # of every curve: what is forecast from them sets the interval's width
+# How far the law strays, in parts of the loss:
+DRIFT = 0.002  # for every factor of e in steps from the end of the longest log, either way
+APART = 0.005  # for schedules that are a whole peak apart, and as the root of that distance
+UNSEEN_FALL = 0.016  # for a fall of the rate by a whole peak below what the logs saw
+STRAYS = np.array([DRIFT, APART, UNSEEN_FALL]) ** 2  # of each column of `straying`
 ROUNDS = 4
 STEPS = 60  # of a descent: beyond that it creeps along a valley that no curve tells
-UNSEEN = 0.8  # of the prior's spread: curves that leave more have not told
+UNTOLD = 0.8  # of the prior's spread: curves that leave more have not told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +97,7 @@ class CurveFit:
         covariance: (7, 7) of the coordinates.
         noise: standard deviation of the logarithm of a logged loss.
         freedom: of its estimate: losses that count as independent, less the constants.
-        last: the step up to which the longest curve is known.
-        widened: factor that parts left out asked of the interval, 1 or more.
+        rates: of each curve, (steps,) up to its last loss, in parts of `peak`.
     """
 
     coordinates: Array
@@ -100,8 +106,7 @@ class CurveFit:
     freedom: float
     peak: float
     unit: float
-    last: int
-    widened: float = 1.0
+    rates: tuple[Array, ...]
 
     @property
     def values(self) -> dict[str, float]:
@@ -119,7 +124,7 @@ class CurveFit:
     def falls_seen(self) -> bool:
         """Whether the curves say themselves what a fall of the rate gives."""
         at = NAMES.index("B")
-        return bool(self.covariance[at, at] < (UNSEEN * SPREAD[SHAPE.index("B")]) ** 2)
+        return bool(self.covariance[at, at] < (UNTOLD * SPREAD[SHAPE.index("B")]) ** 2)
 
     def forecast(self, lr: Array, at: Index, level: float = 0.9) -> CurveForecast:
         """Losses under a schedule.
@@ -128,8 +133,8 @@ class CurveFit:
             lr: (steps,) rate of every step of the whole run.
             at: (points,) step indices.
         """
-        middle, error = self._distribution(lr, at, self.noise)
-        _, law_error = self._distribution(lr, at, LEAST_NOISE)
+        middle, law_error = self._distribution(lr, at)
+        error = np.hypot(law_error, self.noise)
         times = stdtrit(self.freedom, 0.5 + level / 2)
         return CurveForecast(
             at=np.asarray(at),
@@ -141,27 +146,50 @@ class CurveFit:
             level=level,
         )
 
-    def _distribution(self, lr: Array, at: Index, noise: float) -> tuple[Array, Array]:
-        """Logarithm of the loss at each step, and its standard error."""
-        inputs = schedule_inputs(_in_peaks(lr, self.peak), at, BLOCKS)
+    def _distribution(self, lr: Array, at: Index) -> tuple[Array, Array]:
+        """Logarithm of the loss at each step, and the standard error of the law there."""
+        rates = np.asarray(lr, dtype=np.float64) / self.peak
+        inputs = schedule_inputs(np.maximum(rates, LOWEST_RATE), at, BLOCKS)
         middle = _log_loss(self.coordinates, inputs)
         slope = _slope(self.coordinates, inputs)
-        drift = DRIFT * np.log(np.maximum(np.asarray(at) / self.last, 1.0))
         variance = np.einsum("pi,ij,pj->p", slope, self.covariance, slope)
-        error = np.sqrt(variance + noise**2 + drift**2)
-        return middle + np.log(self.unit), self.widened * error
+        strayed = straying(self.rates, rates, np.asarray(at)) @ STRAYS
+        return middle + np.log(self.unit), np.sqrt(variance + strayed)
 
 
 def fit_curves(curves: Sequence[Curve]) -> CurveFit:
-    """The law on curves of one model and batch size, with the width that leaving parts out asks.
+    """The law on curves of one model and batch size.
 
     Raises:
         ValueError: a curve has fewer than eight losses after its warmup, or losses or rates that
             are not positive numbers.
     """
-    settled = [_settled(curve) for curve in curves]
-    made = _fit(settled)
-    return replace(made, widened=_widening(settled))
+    return _fit([_settled(curve) for curve in curves])
+
+
+def straying(logged: Sequence[Array], rates: Array, at: Index) -> Array:
+    """What the law strays by, (points, 3): squares of the way from the end of the longest log, as a
+    logarithm of steps; the distance to the nearest logged schedule; squares of the fall of the rate
+    that no log has seen.
+
+    Args:
+        logged: of each log, (steps,) rates up to its last loss.
+        rates: (steps,) of the run that is forecast, in the same unit.
+        at: (points,) step indices.
+    """
+    longest = max(len(log) for log in logged)
+    away = np.log((at + 1) / longest)
+    apart = np.min([_apart(log, rates)[at] for log in logged], axis=0)
+    lowest = min(float(log[settled_at(log) :].min()) for log in logged)
+    unseen = np.maximum(lowest - rates[at], 0.0)
+    return np.stack([away**2, apart, unseen**2], axis=1)
+
+
+def _apart(log: Array, rates: Array) -> Array:
+    """(steps,) root mean square difference of two schedules up to each step; a log that has ended
+    is taken to go on at its last rate."""
+    same = log[np.minimum(np.arange(len(rates)), len(log) - 1)]
+    return np.asarray(np.sqrt(np.cumsum((rates - same) ** 2) / np.arange(1, len(rates) + 1)))
 
 
 def score(made: CurveForecast, loss: Array) -> Score:
@@ -213,31 +241,42 @@ def _averaged(curve: Curve) -> Curve:
 
 
 def _fit(curves: Sequence[Curve]) -> CurveFit:
-    """The posterior of the constants, for settled curves; `widened` is left at one."""
+    """The posterior of the constants, for settled curves."""
     peak = float(max(curve.lr.max() for curve in curves))
     unit = float(np.median(np.concatenate([curve.loss for curve in curves])))
     inputs = stack([Curve(_in_peaks(c.lr, peak), c.at, c.loss / unit) for c in curves], BLOCKS)
     seen = np.log(inputs.pop("loss"))
     ends = np.cumsum([len(curve.at) for curve in curves])[:-1]
-    noise, dependence = 3 * LEAST_NOISE, 1.0
-    ends_of = [_descended(_start(alpha, inputs, seen), inputs, seen, noise) for alpha in STARTS]
+    drift = _drift(curves)
+    noise = 3 * LEAST_NOISE
+    starts = [_start(alpha, inputs, seen) for alpha in STARTS]
+    ends_of = [_descended(start, inputs, seen, np.hypot(noise, drift)) for start in starts]
     found = min(ends_of, key=lambda one: one[1])[0]
     for _ in range(ROUNDS):
         residual = seen - _log_loss(found, inputs)
         noise = max(LEAST_NOISE, 1.4826 * float(np.median(np.abs(residual))))
-        dependence = _dependence(np.split(residual, ends))
-        found, _ = _descended(found, inputs, seen, noise * np.sqrt(dependence))
-    slope = _slope(found, inputs) / (noise * np.sqrt(dependence))
+        error = np.hypot(noise, drift)
+        dependence = _dependence(np.split(residual / error, ends))
+        error *= np.sqrt(dependence)
+        found, _ = _descended(found, inputs, seen, error)
+    slope = _slope(found, inputs) / error[:, None]
     precision = slope.T @ slope + np.diag(_prior_precision())
     return CurveFit(
         coordinates=found,
-        covariance=np.linalg.pinv(precision, hermitian=True),
+        covariance=np.asarray(np.linalg.pinv(precision, hermitian=True), dtype=np.float64),
         noise=noise,
         freedom=max(4.0, len(seen) / dependence - len(NAMES)),
         peak=peak,
         unit=unit,
-        last=max(int(curve.at[-1]) for curve in curves),
+        rates=tuple(curve.lr[: curve.at[-1] + 1] / peak for curve in curves),
     )
+
+
+def _drift(curves: Sequence[Curve]) -> Array:
+    """How far the law strays from each loss when it holds at the end of the longest curve."""
+    last = max(int(curve.at[-1]) for curve in curves)
+    at = np.concatenate([curve.at for curve in curves])
+    return DRIFT * np.log((last + 1) / (at + 1))
 
 
 def _start(alpha: float, inputs: Mapping[str, Array], seen: Array) -> Array:
@@ -252,17 +291,17 @@ def _start(alpha: float, inputs: Mapping[str, Array], seen: Array) -> Array:
 
 
 def _descended(
-    start: Array, inputs: Mapping[str, Array], seen: Array, noise: float
+    start: Array, inputs: Mapping[str, Array], seen: Array, error: Array
 ) -> tuple[Array, float]:
-    """The nearest optimum, and its objective."""
+    """The nearest optimum, and its objective; `error` is the standard deviation of each loss."""
     weight: Array = np.sqrt(_prior_precision())
     centre = np.append(CENTRE, [0.0, 0.0])
 
     def residuals(at: Array) -> Array:
-        return np.append((seen - _log_loss(at, inputs)) / noise, (at - centre) * weight)
+        return np.append((seen - _log_loss(at, inputs)) / error, (at - centre) * weight)
 
     def slopes(at: Array) -> Array:
-        return np.concatenate([-_slope(at, inputs) / noise, np.diag(weight)])
+        return np.concatenate([-_slope(at, inputs) / error[:, None], np.diag(weight)])
 
     start = np.clip(start, LEAST + 1e-3, MOST - 1e-3)
     found = least_squares(
@@ -282,39 +321,6 @@ def _dependence(residuals: Sequence[Array]) -> float:
     square = float(np.sum([r[:-1] @ r[:-1] for r in residuals]))
     correlation = float(np.clip(product / max(square, 1e-300), 0.0, 0.95))
     return (1 + correlation) / (1 - correlation)
-
-
-def _widening(curves: Sequence[Curve]) -> float:
-    """How many standard errors the errors are at curves, and ends of curves, that were left out."""
-    found = []
-    for known, left in _trials(curves):
-        made = _fit(known)
-        for curve in left:
-            middle, error = made._distribution(curve.lr, curve.at, made.noise)
-            found.append(float(np.mean(((np.log(curve.loss) - middle) / error) ** 2)))
-    return max(1.0, float(np.mean(found))) ** 0.5 if found else 1.0
-
-
-def _trials(curves: Sequence[Curve]) -> Iterator[tuple[list[Curve], list[Curve]]]:
-    """What is known, and what is forecast from it: each of three curves or more from the others,
-    and the end of every curve from its beginning."""
-    if len(curves) > 2:
-        for k, curve in enumerate(curves):
-            yield [*curves[:k], *curves[k + 1 :]], [curve]
-    for part in PARTS:
-        cuts = [_cut(curve, part) for curve in curves]
-        whole = [cut for cut in cuts if len(cut[0].at) >= LEAST_ROWS and len(cut[1].at)]
-        if whole:
-            yield [known for known, _ in whole], [left for _, left in whole]
-
-
-def _cut(curve: Curve, part: float) -> tuple[Curve, Curve]:
-    """The losses of the first part of a curve, and of the rest."""
-    early = curve.at < part * (curve.at[-1] + 1)
-    return (
-        Curve(curve.lr, curve.at[early], curve.loss[early]),
-        Curve(curve.lr, curve.at[~early], curve.loss[~early]),
-    )
 
 
 def _in_peaks(lr: Array, peak: float) -> Array:
