@@ -55,9 +55,8 @@ class Panel:
         """The factor on the bars at one point: more than `widening` where it is far from the runs.
 
         Bars come from runs as they are; that a law is wrong shows as it is stretched. Without
-        this, 95, 94, 83 and 86% of outcomes lay in their 90% interval up to 2, 8, 40 and beyond 40
-        times the dearest run of the tables it was chosen on, and 93, 89, 88 and 70% of others;
-        with it 95, 95, 91 and 100, and 93, 90, 92 and 91%.
+        this, 79 to 88% of outcomes at more than 8 times the dearest run lie in their 90% interval,
+        with it 91 to 100% (`python evidence/make_reach.py`, on the tables it was chosen on).
         """
         law, runs = self.fits[0].law, self.fits[0].points.inputs
         if not any(i.falls for i in law.inputs):  # not a law of cost
