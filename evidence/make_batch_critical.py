@@ -105,9 +105,12 @@ class Averages:
 
 
 def train(
-    bench: Bench, recipes: Sequence[Recipe], decays: Sequence[float]
+    bench: Bench, recipes: Sequence[Recipe], decays: Sequence[float], looked_at: Sequence[int]
 ) -> tuple[list[int], np.ndarray, np.ndarray]:
     """Train recipes of one shape side by side, with averages of their weights.
+
+    Args:
+        looked_at: averages that are looked at on the way.
 
     Returns:
         Steps looked at; losses (looks, windows looked at, recipes) there; and losses of all
@@ -134,7 +137,7 @@ def train(
             for trial in trials:
                 trial.progress.step = step
             if step in looks:
-                seen.append(losses(bench, trials, averages, LOOKED_AT, LOOK_TOKENS))
+                seen.append(losses(bench, trials, averages, looked_at, LOOK_TOKENS))
         final = losses(bench, trials, averages, range(len(decays)), first.validation)
         for trial in trials:
             trial.claim.close()
@@ -193,7 +196,13 @@ def measure_width(bench: Bench, tuned: Recipe) -> Found:
         made = arms(tuned, sequences)
         k = sequences * context / tuned.batch
         decays = [float(decay_of(window, tuned)) ** k for window in WINDOWS]
-        looks, seen, final = train(bench, made, decays + kept)
+        judged = sequences in (BATCHES[0], *AVERAGED)
+        looks, seen, final = train(
+            bench,
+            made,
+            decays + kept if judged else [decays[i] for i in LOOKED_AT],
+            LOOKED_AT if judged else range(len(LOOKED_AT)),
+        )
         shape = (-1, len(RATES), SEEDS)
         batches.append(
             {
@@ -348,26 +357,25 @@ def keep(report: Found) -> None:
         f"{limits}: from the tokens to the loss that a batch of {BATCHES[0]} sequences has after "
         f"half of them ({where})",
     )
-    scales = "; ".join(
-        f"{low:.0f} to {high:.0f} at width {one['width']}"
-        for one, (low, high) in zip(widths, map(noise_range, widths), strict=True)
-    )
-    wasted = ", ".join(f"{one['critical']['batch']:.0f}" for one in widths)
+    wasted = ", ".join(seen_said(one["critical"]) for one in widths)
+    scales = "; ".join(f"{quarters_said(one)} at width {one['width']}" for one in widths)
     put(
         "noise-scale",
-        f"{scales} (tokens, over the quarters of runs, median of {SEEDS} seeds; stdlib, AdamW), "
-        f"where 20% are wasted from {wasted} on",
+        f"tokens, over the quarters of runs: {scales} (median of {SEEDS} seeds; stdlib, AdamW), "
+        f"where batches waste 20% from {wasted} on",
     )
     put("ema", "; ".join(ema_said(report, sequences) for sequences in AVERAGED) + f" ({where})")
 
 
 def limit_said(limit: Found) -> str:
     """A critical batch by the law steps = a + b / batch, and as read off between batches."""
-    seen = "beyond those measured" if limit["read_off"] is None else f"at {limit['read_off']:.0f}"
-    return (
-        f"{limit['batch']:.0f} tokens ({limit['low']:.0f} to {limit['high']:.0f}, 90%), 20% seen "
-        f"{seen},"
-    )
+    interval = f"{limit['low']:.0f} to {limit['high']:.0f}, 90%"
+    return f"{limit['batch']:.0f} tokens ({interval}; 20% seen at {seen_said(limit)})"
+
+
+def seen_said(limit: Found) -> str:
+    """The critical batch as read off."""
+    return f"{limit['read_off']:.0f}" if limit["read_off"] else "more than was measured"
 
 
 def ema_said(report: Found, sequences: int) -> str:
@@ -395,18 +403,18 @@ def noise_of(found: Found) -> np.ndarray:
     return array([[row["value"] for row in seed] for seed in found["noise"]])
 
 
-def noise_range(found: Found) -> tuple[float, float]:
-    """The lowest and the highest of a width's quarters, each the median over seeds."""
-    values = noise_of(found)
-    quarters = np.median(values, axis=0)
-    return float(quarters.min()), float(quarters.max())
+def quarters_said(found: Found) -> str:
+    """A width's noise scale in each quarter, the median over seeds."""
+    quarters = np.median(noise_of(found), axis=0)
+    return ", ".join(f"{q:.0f}" if math.isfinite(q) else "unbounded" for q in quarters)
 
 
 def draw(report: Found) -> Figure:
     """Left: tokens to the target over the batch. Right: what averages lose."""
-    title = "Tokens to one loss grow from a critical batch on, near the noise scale at the start"
+    title = "Batches up to some 2,000 tokens waste nothing; the noise scale agrees"
     made, (left, right) = style.figure(title, panels=2)
-    for found, colour in zip(report["widths"], style.shades(len(SCALES)), strict=True):
+    widths = report["widths"]
+    for found, colour in zip(widths, style.shades(len(widths)), strict=True):
         limit = found["critical"]
         batches, steps = np.array(limit["batches"]), np.array(limit["steps"])
         ideal = limit["least_steps"] * batches[0] + limit["samples"]
@@ -422,7 +430,7 @@ def draw(report: Found) -> Figure:
     left.set_xlabel("tokens a batch (bands: critical batch, 90%)")
     left.set_ylabel("tokens to the target over those of the smallest batch")
     left.legend(frameon=False, fontsize=9)
-    noise(right, report["widths"])
+    noise(right, widths)
     return made
 
 
@@ -432,9 +440,11 @@ def noise(axes: Axes, widths: Sequence[Found]) -> None:
         values = noise_of(found)
         quarters = np.arange(1, values.shape[1] + 1) / values.shape[1]
         axes.semilogy(quarters, np.median(values, axis=0), "o-", color=colour, ms=5, lw=1.6)
-        axes.axhline(found["critical"]["batch"], color=colour, lw=1.2, ls="--")
+        axes.axhline(found["critical"]["read_off"], color=colour, lw=1.2, ls="--")
+    axes.set_yticks([1000, 2000, 5000], ["1,000", "2,000", "5,000"])
+    axes.minorticks_off()
     axes.set_xlabel("share of the run")
-    axes.set_ylabel("noise scale (tokens; dashed: critical batch)")
+    axes.set_ylabel("noise scale (tokens; dashed: 20% seen wasted)")
 
 
 def write(report: Found) -> None:

@@ -507,12 +507,12 @@ def draw_laws(report: Found) -> Figure:
     with rc_context(style.SETTINGS):
         made = Figure(figsize=(9.0, 7.0), layout="constrained")
         axes = made.subplots(2, len(STUDIES), sharex=True, sharey="row")
-    title = f"Best rates over the batch, and what the rules lose (stdlib, width {WIDTH})"
+    title = "SGD's linear and Adam's SDE rule hold up to the critical batch, and not beyond"
     made.suptitle(title, x=0.012, ha="left", fontweight="bold", color=style.LIGHT["ink"])
     for (top, low), name in zip(axes.T, STUDIES, strict=True):
         rates(top, report, name)
         rules(low, report, name)
-        top.set_title(TITLES[name], fontsize=11)
+        top.set_title(f"{TITLES[name]}, stdlib, width {WIDTH}", fontsize=11)
         low.set_xlabel("tokens a batch (band: critical batch, 90%)")
     axes[0, 0].set_ylabel("best rate over that at 4 sequences")
     axes[1, 0].set_ylabel("loss over that at 4 sequences")
@@ -526,30 +526,31 @@ def rates(axes: Axes, report: Found, name: str) -> None:
     batches = tokens_of(report, name)
     for exponent, rule in ((0.5, "sqrt"), (1.0, "linear")):
         axes.loglog(batches, np.array(FACTORS) ** exponent, "--", color=COLOURS[rule], lw=1.2)
-        said = "batch" if exponent == 1 else "root of it"
-        axes.annotate(said, (batches[-2], FACTORS[-2] ** exponent), (-6, 4), color=COLOURS[rule],
+        said, offset = ("batch", (-22, 0)) if exponent == 1 else ("root of it", (-2, -16))
+        axes.annotate(said, (batches[-1], FACTORS[-1] ** exponent), offset, color=COLOURS[rule],
                       textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
     best = np.array([one["lr"] for one in found]) / first
     ends = np.array([[one["low"], one["high"]] for one in found]).T / first
     bars = np.maximum([best - ends[0], ends[1] - best], 0)
     axes.errorbar(batches, best, yerr=bars, fmt="o-", color=style.LIGHT["ink"], ms=4.5, lw=1.6)
+    axes.set_yticks([0.25, 0.5, 1, 2, 4, 8, 16], ["1/4", "1/2", "1", "2", "4", "8", "16"])
     plain(axes, batches)
 
 
 def rules(axes: Axes, report: Found, name: str) -> None:
     """The loss under every rule, and tuned anew; an arrow where it diverges."""
     batches = tokens_of(report, name)
-    for rule in ("", *STUDIES[name].rules):
+    for i, rule in enumerate(("", *STUDIES[name].rules)):
         lost = np.array(over_base(report, name, rule))
         colour = COLOURS[rule] if rule else style.LIGHT["ink"]
         axes.semilogx(batches, np.where(lost < TOP, lost, np.nan), "o-", color=colour, ms=4,
                       lw=1.6, label=rule or "tuned anew")  # fmt: skip
         gone = [batch for batch, ratio in zip(batches, lost, strict=True) if not ratio < TOP]
-        axes.plot(gone, [TOP - 0.01] * len(gone), "^", color=colour, ms=7)
+        axes.plot(gone, [TOP - 0.02 * (i + 1)] * len(gone), "^", color=colour, ms=7)
     axes.axhline(1.0, color=style.LIGHT["muted"], lw=1, zorder=1)
     axes.set_ylim(0.95, TOP)
     plain(axes, batches)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.legend(frameon=False, fontsize=8, loc="upper center")
 
 
 def plain(axes: Axes, batches: Sequence[int]) -> None:
