@@ -2,7 +2,8 @@
 
     python evidence/make_batch_critical.py [WIDTH ...] [--root DIR] [--record]
 
-AdamW as `make_batch_transfer.py` tunes it, at 2 to 64 sequences a batch. As the paper on critical
+AdamW as `make_batch_transfer.py` tunes it, 2 to 64 sequences a batch (fewer of them at the largest
+width). As the paper on critical
 batches does it (arXiv 2410.21676): a constant rate after a warmup, averages of the weights, and the
 tokens until an average reaches a loss, that of the base batch after half of the tokens; for
 each batch the best of three rates around what the SDE rule makes of the tuned one, and of two
@@ -32,7 +33,7 @@ import numpy as np
 import torch
 from make_batch_transfer import RESULTS as TRANSFER
 from make_batch_transfer import STUDIES, Bench, compute
-from make_compare import SCALES, SEEDS
+from make_compare import SCALES, SEEDS, WIDTH
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -63,6 +64,7 @@ FIGURE = "evidence/batch_critical.svg"
 RESULTS = HERE / "batch_critical.json"
 STUDY = STUDIES["adamw"]
 BATCHES = (4, 2, 8, 16, 32, 64)  # sequences; the base first, whose decays the others may keep
+CHEAP = (4, 16, 32, 64)  # at the largest width: small batches take longest, and waste nothing
 AVERAGED = (16, 64)  # batches at which the EMA rule is judged
 RATES = (0.25, 0.5, 1.0)  # times the converted rate: constant ones are best below decaying ones
 WINDOWS = tuple(2.0**-k for k in (6, 5, 4, 3, 2))  # of the run's tokens
@@ -192,7 +194,8 @@ def measure_width(bench: Bench, tuned: Recipe) -> Found:
         tuned: the recipe at the base batch of its width.
     """
     context, kept, batches = tuned.model.context, [], []
-    for sequences in BATCHES:
+    largest = tuned.model.width >= round(SCALES[-1] * WIDTH)
+    for sequences in CHEAP if largest else BATCHES:
         made = arms(tuned, sequences)
         k = sequences * context / tuned.batch
         decays = [float(decay_of(window, tuned)) ** k for window in WINDOWS]
@@ -282,7 +285,8 @@ def critical_of(found: Found) -> Found:
         if math.isfinite(need)
     ]
     batches, steps = zip(*sorted(pairs), strict=True)
-    limit = critical_batch(batches, steps, resamples=RESAMPLES)
+    smallest = min(BATCHES) * found["batches"][0]["batch"] / BATCHES[0]
+    limit = critical_batch(batches, steps, optimal=smallest, resamples=RESAMPLES)
     return {
         "target": target,
         "batches": batches,
@@ -293,7 +297,7 @@ def critical_of(found: Found) -> Found:
 
 
 def read_off(batches: np.ndarray, steps: np.ndarray) -> float | None:
-    """Where tokens pass 1.2 times those of the smallest batch, between the batches measured."""
+    """Where tokens pass 1.2 times those of the smallest batch measured, between two batches."""
     wasted = np.log(batches * steps / (batches[0] * steps[0]))
     above = np.flatnonzero(wasted > math.log(1.2))
     if not len(above):
@@ -312,15 +316,20 @@ def ema(widths: Sequence[Found]) -> dict[str, dict[str, Found]]:
     base, rate = np.unravel_index(first.argmin(), first.shape)
     out: dict[str, dict[str, Found]] = {"base": {"window": WINDOWS[base], "rate": RATES[rate]}}
     for sequences in AVERAGED:
-        final = [
-            array(found["batches"][BATCHES.index(sequences)]["final"])[:, rate] for found in widths
-        ]
+        final = [array(at_batch(found, sequences)["final"])[:, rate] for found in widths]
         best = int(final[0].mean(axis=-1).argmin())
         out[str(sequences)] = {
             name: against(widths, [one[best] for one in final], [one[which] for one in final])
             for name, which in (("rule", int(base)), ("kept", len(WINDOWS) + int(base)))
         }
     return out
+
+
+def at_batch(found: Found, sequences: int) -> Found:
+    """A width's runs at one batch."""
+    context = found["batches"][0]["batch"] // BATCHES[0]
+    (one,) = (one for one in found["batches"] if one["batch"] == sequences * context)
+    return dict(one)
 
 
 def against(
@@ -382,8 +391,7 @@ def ema_said(report: Found, sequences: int) -> str:
     """Both decays at a batch."""
     rule, kept = (report["ema"][str(sequences)][name] for name in ("rule", "kept"))
     first, *_, last = (
-        one["batches"][BATCHES.index(sequences)]["batch"] / one["base_batch"]
-        for one in report["widths"]
+        at_batch(one, sequences)["batch"] / one["base_batch"] for one in report["widths"]
     )
     same = max(rule["loss"]) == min(rule["loss"]) == 1
     return (
