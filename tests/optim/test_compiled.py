@@ -16,6 +16,7 @@ from .reference import parameters, train
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 SHAPES = ((40, 30), (7, 5), (33,), (8, 3, 3))
+IN_LINES = ((64, 48), (4096,), (32, 4, 16))  # 3, 4 and 2 lines
 RULES = [n for n in REGISTRY if hasattr(build(n, parameters(((2, 2),)), lr=0.1), "rule")]
 FLAT = [n for n in RULES if build(n, parameters(((2, 2),)), lr=0.1).rule.flat]
 
@@ -25,8 +26,8 @@ def compile_the_small_too(monkeypatch):
     monkeypatch.setattr(kernels, "SMALL", 1)
 
 
-def follows_the_loop(name):
-    compiled, loop = parameters(SHAPES), parameters(SHAPES)
+def follows_the_loop(name, shapes=SHAPES):
+    compiled, loop = parameters(shapes), parameters(shapes)
     one = build(name, compiled, lr=0.01, weight_decay=0.1, mode="compiled")
     other = build(name, loop, lr=0.01, weight_decay=0.1, mode="loop")
     torch._dynamo.reset()
@@ -37,7 +38,7 @@ def follows_the_loop(name):
         ours, theirs = train(one, compiled, 1, start=step), train(other, loop, 1, start=step)
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
-    passes = 2 if isinstance(one.rule, Measured) else 1
+    passes = 2 if isinstance(one.rule, Measured) and one.rule.by_rows else 1
     assert counters["stats"]["unique_graphs"] == passes
 
 
@@ -46,10 +47,29 @@ def test_compiled_follows_the_loop(name):
     follows_the_loop(name)
 
 
+def test_what_measures_a_tensor_is_compiled_in_lines():
+    follows_the_loop("lars", IN_LINES)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in FLAT if n not in ("lion", "mars-adamw")])
 def test_every_flat_rule_compiles(name):
     follows_the_loop(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lamb", "mars-adamw", "mars-lion"])
+def test_every_flat_rule_that_measures_is_compiled_in_lines(name):
+    follows_the_loop(name, IN_LINES)
+
+
+@pytest.mark.parametrize("shape", [(1024,), (64, 48), (8, 8), (40, 30), (33,), (1025, 64)])
+def test_lines_are_the_same_memory(shape):
+    x = torch.randn(shape)
+    viewed = kernels.lines(x)
+    assert viewed.data_ptr() == x.data_ptr()
+    torch.testing.assert_close(viewed.flatten(), x.flatten(), rtol=0, atol=0)
+    assert viewed.ndim == 1 or kernels.SHORTEST <= viewed.shape[1] <= kernels.LINE
 
 
 def test_small_and_strided_parameters_go_another_way(monkeypatch):
@@ -81,7 +101,7 @@ def test_what_measures_the_model_or_its_rows_follows_the_pieces(name):
     """Groups of their own rates and decays; more parameters than one call takes."""
 
     def made(mode):
-        params = parameters(((40, 30), (7, 50), (33,), (8, 3, 3)) * 3)
+        params = parameters(((40, 30), (7, 50), (33,), (64, 48)) * 3)
         groups = [{"params": params[:5], "lr": 0.005}, {"params": params[5:], "weight_decay": 0.2}]
         return params, build(name, groups, lr=0.01, weight_decay=0.1, mode=mode)
 

@@ -1,10 +1,15 @@
 """Compiled kernels that many tensors share.
 
-The call of a compiled function costs about 0.1 ms once large tensors have emptied the caches of its
-code, as much as 100,000 entries of an elementwise step. So BATCH tensors go through one call.
+A compiled call costs half a millisecond once large tensors have emptied the caches of its code, as
+much as 400,000 entries of an elementwise step. So BATCH tensors go through one call.
+
+Memory is what a step waits for: what it reads, and hardly what it writes. So what a function sums
+is summed in one loop, and a tensor is stepped while it may still be in a cache. The compiler does
+so if sums are sums of `lines`, and if numbers that come of them are `held`.
 """
 
 from collections.abc import Callable, Sequence
+from math import gcd
 from typing import Any
 
 import torch
@@ -12,7 +17,8 @@ from torch import Tensor
 
 BATCH = 8
 SMALL = 1 << 15  # entries; below it a kernel of its own does not pay
-Row = dict[str, Tensor]  # a parameter ("p"), its gradient ("g"), its state and what was measured
+LINE, SHORTEST = 1 << 10, 1 << 6  # entries of a line: at most, and at least
+Row = dict[str, Tensor]  # a parameter ("p"), its gradient ("g"), its state and what else it takes
 Result = dict[str, Tensor]
 Kind = tuple[tuple[Any, ...], ...]
 
@@ -22,15 +28,17 @@ class Batched:
 
     Args:
         function: changes the tensors of a row in place; returns small tensors that it measured.
+        free: how many first dimensions of a tensor have any length; the others' are compiled in.
     """
 
-    def __init__(self, function: Callable[[Row, Any], Result]) -> None:
+    def __init__(self, function: Callable[[Row, Any], Result], free: int = 1) -> None:
         def batch(rows: list[Row], scalars: Any) -> list[Result]:
             return [function(row, scalars) for row in rows]
 
         # torch limits the compilations of one piece of code, hence a copy for every function
         batch.__code__ = batch.__code__.replace()
         self._batch = torch.compile(batch, dynamic=True)
+        self._free = free
         self._spares: dict[Kind, list[Row]] = {}
 
     def __call__(self, rows: Sequence[Row], scalars: Callable[[torch.dtype], Any]) -> list[Result]:
@@ -42,7 +50,7 @@ class Batched:
                 parameters': numbers would be compiled in, others converted at every entry.
         """
         results: list[Result] = [{}] * len(rows)
-        for kind, indices in _alike(rows).items():
+        for kind, indices in self._alike(rows).items():
             values = scalars(rows[indices[0]]["p"].dtype)
             for start in range(0, len(indices), BATCH):
                 chosen = indices[start : start + BATCH]
@@ -54,31 +62,37 @@ class Batched:
     def _run(self, rows: list[Row], kind: Kind, scalars: Any) -> list[Result]:
         """One call. Spare rows fill it up: another number of rows would be compiled again."""
         if kind not in self._spares:
-            self._spares[kind] = [_spare(rows[0]) for _ in range(BATCH - 1)]
-            _of_any_size(rows)
+            self._spares[kind] = [self._spare(rows[0]) for _ in range(BATCH - 1)]
+            self._tell_sizes(rows + self._spares[kind])
         missing = BATCH - len(rows)
         return self._batch(rows + self._spares[kind][:missing], scalars)
 
+    def _alike(self, rows: Sequence[Row]) -> dict[Kind, list[int]]:
+        """The indices of rows that one compilation serves: a length of 1 is compiled in too."""
+        found: dict[Kind, list[int]] = {}
+        for index, row in enumerate(rows):
+            sizes = ((k, t, t.shape[: self._free], t.shape[self._free :]) for k, t in row.items())
+            kind = tuple(
+                (k, t.dtype, t.device, *(n == 1 for n in any_length), *compiled_in)
+                for k, t, any_length, compiled_in in sizes
+            )
+            found.setdefault(kind, []).append(index)
+        return found
 
-def _alike(rows: Sequence[Row]) -> dict[Kind, list[int]]:
-    """The indices of rows that one compilation serves: a dimension of length 1 is compiled in."""
-    found: dict[Kind, list[int]] = {}
-    for index, row in enumerate(rows):
-        kind = tuple((k, t.dtype, t.device, *(n == 1 for n in t.shape)) for k, t in row.items())
-        found.setdefault(kind, []).append(index)
-    return found
+    def _spare(self, row: Row) -> Row:
+        """A row of the same kind with hardly an entry."""
+        free = self._free
+        return {
+            key: t.new_zeros([*(min(n, 2) for n in t.shape[:free]), *t.shape[free:]])
+            for key, t in row.items()
+        }
 
-
-def _spare(row: Row) -> Row:
-    """A row of the same kind with hardly an entry."""
-    return {key: t.new_zeros([min(n, 2) for n in t.shape]) for key, t in row.items()}
-
-
-def _of_any_size(rows: list[Row]) -> None:
-    """Tell the compiler that these sizes have nothing to do with each other."""
-    for t in (t for row in rows for t in row.values()):
-        for dim in (d for d, n in enumerate(t.shape) if n > 1):
-            torch._dynamo.mark_dynamic(t, dim)
+    def _tell_sizes(self, rows: list[Row]) -> None:
+        """Tell the compiler which sizes may change, and have nothing to do with each other."""
+        for t in (t for row in rows for t in row.values()):
+            for dim in (d for d, n in enumerate(t.shape) if n > 1):
+                mark = "mark_dynamic" if dim < self._free else "mark_static"
+                getattr(torch._dynamo, mark)(t, dim)
 
 
 def worth_compiling(p: Tensor, g: Tensor) -> bool:
@@ -99,3 +113,15 @@ def vector(t: Tensor) -> Tensor:
 def matrix(t: Tensor) -> Tensor:
     """The same memory as a matrix of the tensor's rows."""
     return t.view(t.shape[0], -1).detach() if t.ndim else t
+
+
+def lines(t: Tensor) -> Tensor:
+    """The same memory as a matrix with rows of LINE entries, or as many as divide it; as a vector
+    where they would be short, and on a GPU.
+
+    A float32 sum of a few thousand entries is added up in registers, a longer one through memory.
+    """
+    length = gcd(t.numel(), LINE)
+    if t.ndim == 0 or t.is_cuda or length < SHORTEST:
+        return vector(t)
+    return t.view(-1, length).detach()

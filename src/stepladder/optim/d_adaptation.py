@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from stepladder.card import Card
 from stepladder.optim import register
-from stepladder.optim.foreach import dot, follow
+from stepladder.optim.foreach import dot, follow, summed
 from stepladder.optim.guard import Groups
 from stepladder.optim.whole import Entry, Scalars, WholeModelOptimizer, total
 
@@ -101,7 +101,7 @@ class DAdaptSGD(_DAdapt):
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
         head, scales = self.param_groups[0], [e.scale for e in entries]
         if "g0" not in head:
-            squares = self.each(_squared, entries, lambda e: {})
+            squares = self.each(_squared, entries, lambda e: {}, sums=True)
             head["g0"] = math.sqrt(total([f["g0"] for f in squares], scales))
         if head["g0"] == 0:
             del head["g0"]
@@ -112,7 +112,7 @@ class DAdaptSGD(_DAdapt):
             decay = e.group["weight_decay"]
             return {"rate": rate, "decay": decay} if decay else {"rate": rate}
 
-        found = self.each(_sgd_follow, entries, scalars)
+        found = self.each(_sgd_follow, entries, scalars, sums=True)
         head["numerator"] += rate * total([f["gained"] for f in found], scales)
         squared = total([f["squared"] for f in found], scales)
         if squared == 0:
@@ -161,7 +161,7 @@ class DAdaptAdam(_DAdapt):
                 "shrink": 1 - e.group["weight_decay"] * e.scale * rate,
             }
 
-        found = self.each(_adam_follow, entries, scalars)
+        found = self.each(_adam_follow, entries, scalars, sums=True)
         gained, length = (total([f[k] for f in found], scales) for k in ("gained", "length"))
         head["numerator"] = root * head["numerator"] + (1 - root) * rate * gained
         if length == 0:
@@ -178,7 +178,7 @@ def _adam_follow(p: Tensor, g: Tensor, state: dict[str, Tensor], c: Any) -> dict
     state["m"].mul_(c["beta1"]).add_(g * c["take"])
     follow(state["v"], g * g, c["new2"])
     s.mul_(c["root"]).add_(g * c["gain"])
-    return {"gained": gained, "length": s.abs().sum()}
+    return {"gained": gained, "length": summed(s.abs())}
 
 
 def _adam_move(p: Tensor, g: Tensor, state: dict[str, Tensor], c: Any) -> None:

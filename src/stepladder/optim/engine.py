@@ -18,8 +18,8 @@ from stepladder.names import did_you_mean
 from stepladder.optim.compiled import (
     BATCH,
     Batched,
-    Result,
     Row,
+    lines,
     matrix,
     state_of,
     vector,
@@ -65,7 +65,7 @@ class RuleOptimizer(Optimizer):
         self.rule = rule
         self.trials = trials
         self._mode = "loop" if trials or not (rule.flat or mode == "compiled") else mode
-        self._passes = [Batched(f) for f in _passes(rule)] if self._mode == "compiled" else []
+        self._passes = _passes(rule) if self._mode == "compiled" else []
         if trials is not None:
             self._check_trials(trials)
 
@@ -173,7 +173,7 @@ class RuleOptimizer(Optimizer):
         )
 
     def _run_compiled(self, params: list[Tensor], h: Hyper) -> None:
-        view = vector if self.rule.flat else matrix
+        view = (lines if self.rule.coupled else vector) if self.rule.flat else matrix
         computed = [self._widened(p) for p in params]
         rows: list[Row] = []
         for p, (wide, g) in zip(params, computed, strict=True):
@@ -234,15 +234,16 @@ def _map(function: Callable[[Any], Any], h: Hyper) -> Hyper:
     return Hyper(**{k: function(v) for k, v in h._asdict().items() if k != "extra"}, extra=extra)
 
 
-def _passes(rule: Rule) -> list[Callable[[Row, Hyper], Result]]:
-    """A rule as functions of rows: one, or two where the first measures."""
+def _passes(rule: Rule) -> list[Batched]:
+    """A rule as functions of rows. One; or two, where the first measures the rows of a matrix: with
+    two free lengths, both in one take minutes to compile."""
 
     def whole(update: Callable[[Tensor, Tensor, State, Hyper], State | None]) -> Any:
         return lambda row, h: update(row["p"], row["g"], state_of(row), h) or {}
 
-    if isinstance(rule, Measured):
-        return [whole(rule.measure), whole(rule.apply)]
-    return [whole(rule.update)]
+    if rule.by_rows and isinstance(rule, Measured):
+        return [Batched(whole(f), free=2) for f in (rule.measure, rule.apply)]
+    return [Batched(whole(rule.update))]
 
 
 def _sides(p: Tensor) -> tuple[int, int]:

@@ -97,14 +97,25 @@ def sign(x: Tensor) -> Tensor:
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of two tensors of one shape.
-
-    Compiled it is one pass with whatever else is done to them, and summed pairwise: within rounding
-    even in float32.
-    """
+    """Inner product of two tensors of one shape; compiled, in one pass with whatever else is done
+    to them."""
     if torch.compiler.is_compiling():
-        return (a * b).sum()
+        return summed(a * b)
     return torch.dot(a.reshape(-1), b.reshape(-1))
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum of all entries. Compiled it is summed line by line (see `compiled.lines`), and lines
+    in float64: within rounding even in float32."""
+    if torch.compiler.is_compiling():
+        return x.sum(-1).sum(dtype=torch.float64).to(x.dtype)
+    return x.sum()
+
+
+def held(x: Any) -> Any:
+    """`x`, kept: the compiler keeps what a reduction gives, and makes all else again at every entry
+    that needs it."""
+    return x.expand(16, *x.shape).amax(0) if torch.compiler.is_compiling() else x
 
 
 def norm(x: Any) -> Any:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from stepladder.card import Card
 from stepladder.names import did_you_mean
 from stepladder.optim import register
+from stepladder.optim.foreach import held
 from stepladder.optim.guard import Groups
 
 Scalar = Any  # a float; or a tensor: 0-d when compiled, one value a trial when stacked
@@ -82,15 +83,15 @@ class Rule:
 class Measured(Rule):
     """A rule that measures a whole parameter (a norm, sums of rows) before it changes it.
 
-    The two are passes over memory of their own, and compiled apart: within one kernel what was
-    measured would be computed again at every entry.
+    Compiled, the two are loops over one tensor after another, so that the second may find in a
+    cache what the first has read.
     """
 
     coupled = True
 
     def measure(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> State:
-        """What `apply` needs of the whole parameter, under names that the state has not; may
-        change `state`."""
+        """What `apply` needs of the whole parameter, a few numbers under names that the state has
+        not; may change `state`."""
         raise NotImplementedError
 
     def apply(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
@@ -98,7 +99,8 @@ class Measured(Rule):
         raise NotImplementedError
 
     def update(self, p: Tensor, g: Tensor, state: State, h: Hyper) -> None:
-        self.apply(p, g, {**state, **self.measure(p, g, state, h)}, h)
+        measured = {key: held(value) for key, value in self.measure(p, g, state, h).items()}
+        self.apply(p, g, {**state, **measured}, h)
 
 
 R = TypeVar("R", bound=type[Rule])

@@ -76,7 +76,7 @@ class Sania(WholeModelOptimizer):
         assert loss is not None
         self.param_groups[0]["k"] += 1
         metric = PRECONDITIONERS[self.param_groups[0]["preconditioner"]]
-        found = self.each(metric.take, entries, self._scalars)
+        found = self.each(metric.take, entries, self._scalars, sums=True)
         length = polyak(loss, total([f["squared"] for f in found]))
 
         def scalars(e: Entry) -> Scalars:

@@ -60,7 +60,7 @@ class Smag(WholeModelOptimizer):
 
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
         assert loss is not None
-        found = self.each(_follow, entries, lambda e: {"momentum": e.group["momentum"]})
+        found = self.each(_follow, entries, lambda e: {"momentum": e.group["momentum"]}, sums=True)
         squared = total([f["squared"] for f in found])
 
         def scalars(e: Entry) -> Scalars:

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from stepladder.optim.compiled import Batched, Row, state_of, vector, worth_compiling
+from stepladder.optim.compiled import (
+    Batched,
+    Result,
+    Row,
+    lines,
+    state_of,
+    vector,
+    worth_compiling,
+)
 from stepladder.optim.engine import LOW_PRECISION, check_mode
 from stepladder.optim.guard import NAME_KEY, Groups
 from stepladder.optim.pieces import pieces
@@ -93,13 +101,19 @@ class WholeModelOptimizer(Optimizer):
         raise NotImplementedError
 
     def each(
-        self, work: Work, entries: Sequence[Entry], scalars: Callable[[Entry], Scalars]
+        self,
+        work: Work,
+        entries: Sequence[Entry],
+        scalars: Callable[[Entry], Scalars],
+        *,
+        sums: bool = False,
     ) -> list[dict[str, Tensor]]:
         """`work(p, g, state, scalars)` on every entry; what it measured, entry by entry.
 
         Args:
             work: a function of the module (it is compiled once), in tensor arithmetic.
             scalars: its scalars for an entry, equal within a group.
+            sums: whether it measures.
         """
         found: list[dict[str, Tensor]] = [{}] * len(entries)
         fused: dict[int, list[int]] = {}
@@ -111,7 +125,7 @@ class WholeModelOptimizer(Optimizer):
         for indices in fused.values():
             chosen = [entries[i] for i in indices]
             values = partial(_as_tensors, scalars(chosen[0]))
-            rows = [_as_row(e) for e in chosen]
+            rows = [_as_row(e, sums) for e in chosen]
             for i, result in zip(indices, _compiled(work)(rows, values), strict=True):
                 found[i] = result
         return found
@@ -136,12 +150,22 @@ def total(terms: Sequence[Tensor], weights: Sequence[float] | None = None) -> fl
 
 @cache
 def _compiled(work: Work) -> Batched:
-    return Batched(lambda row, scalars: work(row["p"], row["g"], state_of(row), scalars) or {})
+    def run(row: Row, scalars: Any) -> Result:
+        state = state_of(row)
+        g = row["g"] * state.pop("ones") if "ones" in state else row["g"]
+        return work(row["p"], g, state, scalars) or {}
+
+    return Batched(run)
 
 
-def _as_row(entry: Entry) -> Row:
+def _as_row(entry: Entry, sums: bool) -> Row:
+    """In lines where sums are taken, each with a one that its gradient is multiplied by: if nothing
+    told lines apart, the compiler would merge them, and sum all before it writes any."""
     tensors = {"p": entry.p, "g": entry.g, **entry.state}
-    return {key: vector(t) for key, t in tensors.items()}
+    if not sums:
+        return {key: vector(t) for key, t in tensors.items()}
+    row = {key: lines(t) for key, t in tensors.items()}
+    return {**row, "ones": torch.ones_like(row["p"][..., :1])}
 
 
 def _as_tensors(scalars: Scalars, dtype: torch.dtype) -> dict[str, Tensor]:
