@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from stepladder.laws.logged import Logged
 
 POINTS = 200  # of the forecast curve
-# Of the interval that must lie above the goal: at 90% a third of one source's runs that reach their
-# goal raise a false alarm, and hardly a miss is noticed sooner (evidence/make_curve_goal.py).
+# Of the interval that must lie above the goal: of one source's runs that just reach theirs a quarter
+# raise a false alarm at 90%, a tenth at 99%, where the misses are noticed a little later
+# (evidence/make_curve_goal.py).
 ALARM_LEVEL = 0.99
 
 
