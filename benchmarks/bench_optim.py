@@ -6,8 +6,10 @@
 Each optimizer has its own copy of a transformer's parameters and steps in turn with AdamW; a ratio
 is its least time over that of AdamW in the same rounds. On a CPU, time is processor time on one
 thread, which other work on the machine hardly touches; on CUDA it is wall time, synchronised.
-"Bytes" is what a step must move through memory, over AdamW's 28 bytes a parameter: where nothing
-stays in a cache, that is the ratio which the arithmetic allows.
+"Bytes" is what a step must move through memory over AdamW's 28 bytes a parameter, and "reads" what
+of it must be read over AdamW's 16. A core waits for what it reads; to write what it has just read
+costs it next to nothing (`memory_ns`, measured in the same run), so that on a CPU "reads" is the
+ratio which the arithmetic allows where nothing stays in a cache.
 Muon, GaLore and Fira step in turn with pytorch-optimizer's and heavyball's of the same rank and
 Newton-Schulz steps, between refreshes of a basis. Writes benchmarks/results/optim.json; `--record`
 also puts the ratios into the catalogue. heavyball is left out where it is not installed
@@ -63,6 +65,30 @@ TRAFFIC = {
     "sania": 12 + 16,
     "d-adapt-sgd": 16 + 16,
     "d-adapt-adam": 28 + 16,
+}
+READ = 16  # bytes a parameter that AdamW reads: p, g, m and v
+READS = {
+    "sgd": 12,
+    "adam": 16,
+    "adamw": READ,
+    "adafactor": 4 + 8 + 8,
+    "lion": 12,
+    "adam-atan2": 16,
+    "laprop": 16,
+    "adabound": 16,
+    "innaprop": 16,
+    "schedule-free-adamw": 16,
+    "schedule-free-sgd": 12,
+    "lars": 8 + 12,
+    "lamb": 16 + 12,
+    "mars-adamw": 8 + 20,
+    "mars-lion": 8 + 16,
+    "adamp": 16 + 12,
+    "adam-sn": 4 + 12,
+    "smag": 8 + 8,
+    "sania": 8 + 12,
+    "d-adapt-sgd": 12 + 12,
+    "d-adapt-adam": 16 + 12,
 }
 
 
@@ -175,10 +201,11 @@ def main() -> None:
             best = min(t for each, t in times.items() if each != name)
             rows[name]["ratio_to_best_rival"] = round(times[name] / best, 3)
         print(name, rows[name]["ratio_to_fused_adamw"], flush=True)
-    report = {
+    report: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device == "cuda" else "one CPU thread",
         "torch": torch.__version__,
         "parameters": sum(math.prod(s) for s in sizes),
+        "memory_ns": memory(device),
         "optimizers": rows,
     }
     show(report)
@@ -187,6 +214,34 @@ def main() -> None:
         RESULTS.write_text(json.dumps(report, indent=1) + "\n")
     if options.record:
         keep(report)
+
+
+def memory(device: str) -> dict[str, float]:
+    """Nanoseconds an entry of float32 operations on tensors that no cache holds."""
+    sets = [[torch.rand(1 << 20, device=device) for _ in range(4)] for _ in range(32)]
+    operations: dict[str, Callable[[list[torch.Tensor]], Any]] = {
+        "reads 1, writes 0": lambda ts: torch.dot(ts[0], ts[0]),
+        "reads 1, writes 1": lambda ts: ts[0].mul_(0.5),
+        "reads 2, writes 0": lambda ts: torch.dot(ts[0], ts[1]),
+        "reads 2, writes 1": lambda ts: ts[0].add_(ts[1]),
+        "reads 3, writes 1": lambda ts: ts[0].addcmul_(ts[1], ts[2]),
+    }
+    return {name: round(_per_entry(run, sets, device), 3) for name, run in operations.items()}
+
+
+def _per_entry(
+    run: Callable[[list[torch.Tensor]], Any], sets: list[list[torch.Tensor]], device: str
+) -> float:
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    times = []
+    for _ in range(6):
+        start = clock()
+        for tensors in sets:
+            run(tensors)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(clock() - start)
+    return min(times) * 1e9 / (len(sets) * len(sets[0][0]))
 
 
 def row(name: str, optimizer: torch.optim.Optimizer, own: float, base: float) -> dict[str, object]:
@@ -200,6 +255,7 @@ def row(name: str, optimizer: torch.optim.Optimizer, own: float, base: float) ->
     }
     if own_name in TRAFFIC:
         found["bytes_ratio"] = round(TRAFFIC[own_name] / ADAMW, 3)
+        found["reads_ratio"] = round(READS[own_name] / READ, 3)
     return found
 
 
@@ -240,13 +296,22 @@ def show(report: dict) -> None:
     table = Table(
         title=f"One step, {report['parameters'] / 1e6:.1f}M parameters, {report['device']}"
     )
-    columns = ("optimizer", "how", "ms", "x fused AdamW", "bytes", "x best rival", "state B")
+    columns = (
+        "optimizer",
+        "how",
+        "ms",
+        "x fused AdamW",
+        "bytes",
+        "reads",
+        "x best rival",
+        "state B",
+    )
     for column in columns:
         table.add_column(column, justify="left" if column in columns[:2] else "right")
     for name, r in sorted(
         report["optimizers"].items(), key=lambda item: item[1]["ratio_to_fused_adamw"]
     ):
-        numbers = [r.get(key) for key in ("bytes_ratio", "ratio_to_best_rival")]
+        numbers = [r.get(key) for key in ("bytes_ratio", "reads_ratio", "ratio_to_best_rival")]
         table.add_row(
             name,
             r["how"],
@@ -255,7 +320,9 @@ def show(report: dict) -> None:
             *("" if n is None else f"{n:.2f}" for n in numbers),
             f"{r['state_bytes_per_parameter']:.3f}",
         )
-    Console(width=120).print(table)
+    console = Console(width=120)
+    console.print(table)
+    console.print(f"ns an entry, where no cache helps: {report['memory_ns']}")
 
 
 if __name__ == "__main__":
