@@ -6,8 +6,9 @@ The end of a cosine run, from its first half or 70% and finished runs of other l
 same relative schedule: three or more of one group in curve_logs.py. By the multi-power law on all
 of them; and by collapse of normalised curves (arXiv:2507.02119): what the finished runs lost
 between that part of their way and its end, above a floor, is a line in the logarithm of their
-length. The floor is that of the multi-power law on the finished runs, or none. Writes
-evidence/laws/curve_collapse.json. Half a minute.
+length. The floor is that of the multi-power law on the finished runs, or none. "What the others
+strayed" adds to the law's forecast what the finished runs ended below it. Writes
+evidence/laws/curve_collapse.json. A minute.
 """
 
 import json
@@ -15,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from curve_logs import PARTS, Group, groups, split
+from curve_logs import PARTS, ROWS, Group, groups, split
 
-from stepladder.laws.curve_forecast import fit_curves
+from stepladder.laws.curve_forecast import CurveFit, fit_curves
 from stepladder.laws.curves import Curve
 
 OUT = Path(__file__).parent / "laws" / "curve_collapse.json"
@@ -63,15 +64,27 @@ def errors(runs: list[Curve], part: float) -> Iterator[dict[str, float]]:
     for k, run in enumerate(runs):
         others = [*runs[:k], *runs[k + 1 :]]
         known, _ = split(run, part)
+        if len(known.at) < ROWS:
+            continue
         end, floor = float(run.loss[-1]), fit_curves(others).values["L0"]
-        made = fit_curves([known, *others]).forecast(run.lr, run.at[-1:])
+        fitted = fit_curves([known, *others])
+        made = fitted.forecast(run.lr, run.at[-1:])
+        strayed = np.mean([_strayed(fitted, one) for one in others])
         alone = fit_curves([known]).forecast(run.lr, run.at[-1:])
         yield {
             "multi-power on all": float(made.value[0]) / end - 1,
+            "and what the others strayed": float(made.value[0] * np.exp(strayed)) / end - 1,
             "multi-power on the run alone": float(alone.value[0]) / end - 1,
             "collapse": collapse(run, others, part, 0.0) / end - 1,
             "collapse above the law's floor": collapse(run, others, part, floor) / end - 1,
         }
+
+
+def _strayed(fitted: CurveFit, run: Curve) -> float:
+    """Logarithm of a run's last losses over the law's."""
+    last = run.at >= 0.95 * run.at[-1]
+    made = fitted.forecast(run.lr, run.at[last])
+    return float(np.mean(np.log(run.loss[last] / made.value)))
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from stepladder.laws.logged import Logged
 
 POINTS = 200  # of the forecast curve
-# Of the interval that must lie above the goal: of one source's runs that just reach theirs a quarter
-# raise a false alarm at 90%, a tenth at 99%, where the misses are noticed a little later
+# Of the interval that must lie above the goal. Of one source's runs that just reach theirs a
+# quarter raise a false alarm at 90%, a tenth at 99%, where misses are noticed a little later
 # (evidence/make_curve_goal.py).
 ALARM_LEVEL = 0.99
 
