@@ -4,10 +4,10 @@ One run, or a few, rarely tell all seven constants of the law (arXiv:2503.12811)
 rate has not fallen yet says nothing of what a fall gives. So the shape has a prior, wide, around
 what published curves of four sources say of it, where rates are stated in parts of the peak. The
 interval holds what the curves leave open, and how far the law itself strays: with the distance
-between the schedules, with a fall of the rate that no log has seen, and with steps beyond the
-longest log. How much of each was chosen on some sources of published curves and checked on the
-others (evidence/make_curves.py). Leaving out parts of the logs to see how wide it must be was
-tried: what that shows has nothing to do with the error that comes.
+between the schedules, with a fall of the rate that no log has seen, and with steps away from the
+end of the longest log. How much of each was chosen on published curves, and checked on each source
+by what the others alone would choose (evidence/make_curves.py). Leaving out parts of the logs to
+see how wide it must be was tried: what that shows has nothing to do with the error that comes.
 """
 
 from collections.abc import Mapping, Sequence
