@@ -378,7 +378,8 @@ def keep(report: Found) -> None:
 
 def limit_said(limit: Found) -> str:
     """A critical batch by the law steps = a + b / batch, and as read off between batches."""
-    interval = f"{limit['low']:.0f} to {limit['high']:.0f}, 90%"
+    high = "unbounded" if limit["high"] is None else f"{limit['high']:.0f}"
+    interval = f"{limit['low']:.0f} to {high}, 90%"
     return f"{limit['batch']:.0f} tokens ({interval}; 20% seen at {seen_said(limit)})"
 
 
@@ -430,13 +431,15 @@ def draw(report: Found) -> Figure:
         x = np.geomspace(batches[0], batches[-1], 100)
         left.loglog(x, (limit["least_steps"] * x + limit["samples"]) / ideal, color=colour, lw=1.6,
                     label=f"width {found['width']}")  # fmt: skip
-        left.axvspan(limit["low"], limit["high"], color=colour, alpha=0.12, lw=0, zorder=0)
+        if limit["read_off"]:
+            left.axvline(limit["read_off"], color=colour, lw=1.2, ls=":")
     left.axhline(1.2, color=style.LIGHT["muted"], lw=1, ls="--")
     left.set_yticks([1, 1.2, 1.5, 2, 3, 4], ["1", "1.2", "1.5", "2", "3", "4"])
-    left.set_xticks(batches, [str(batch) for batch in batches])
+    every = widths[0]["critical"]["batches"]
+    left.set_xticks(every, [str(batch) for batch in every])
     left.minorticks_off()
-    left.set_xlabel("tokens a batch (bands: critical batch, 90%)")
-    left.set_ylabel("tokens to the target over those of the smallest batch")
+    left.set_xlabel("tokens a batch (dotted: 20% seen wasted)")
+    left.set_ylabel("tokens to the target, over the law's at the smallest batch")
     left.legend(frameon=False, fontsize=9)
     noise(right, widths)
     return made
@@ -448,11 +451,12 @@ def noise(axes: Axes, widths: Sequence[Found]) -> None:
         values = noise_of(found)
         quarters = np.arange(1, values.shape[1] + 1) / values.shape[1]
         axes.semilogy(quarters, np.median(values, axis=0), "o-", color=colour, ms=5, lw=1.6)
-        axes.axhline(found["critical"]["read_off"], color=colour, lw=1.2, ls="--")
+        if found["critical"]["read_off"]:
+            axes.axhline(found["critical"]["read_off"], color=colour, lw=1.2, ls=":")
     axes.set_yticks([1000, 2000, 5000], ["1,000", "2,000", "5,000"])
     axes.minorticks_off()
     axes.set_xlabel("share of the run")
-    axes.set_ylabel("noise scale (tokens; dashed: 20% seen wasted)")
+    axes.set_ylabel("noise scale (tokens; dotted: 20% seen wasted)")
 
 
 def write(report: Found) -> None:
@@ -469,7 +473,7 @@ def main() -> None:
     options = parser.parse_args()
     report: Found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"widths": []}
     if options.record:
-        report = concluded(report)
+        report = finite(concluded(report))
         write(report)
         keep(report)
         write_whole(HERE / "batch_critical.svg", style.svg(draw(report), "batch-critical"))
