@@ -44,12 +44,18 @@ def angle(y: Tensor, x: Tensor) -> Tensor:
 def _angle_by_series(y: Tensor, x: Tensor) -> Tensor:
     size = y.abs()
     t = torch.minimum(size, x) / torch.maximum(size, x).clamp_min(TINY)
-    square = t * t
-    series = torch.full_like(t, SERIES[-1])
-    for coefficient in SERIES[-2::-1]:
-        series = series * square + coefficient
-    turned = torch.where(size > x, pi / 2 - t * series, t * series)
+    flat = t * _series(t * t)
+    turned = torch.where(size > x, pi / 2 - flat, flat)
     return torch.where(y < 0, -turned, turned)
+
+
+def _series(x: Tensor) -> Tensor:
+    """The series at x, by pairs of terms, which do not wait for each other (Estrin 1960)."""
+    a, x2 = SERIES, x * x
+    x4 = x2 * x2
+    low = (a[0] + a[1] * x) + (a[2] + a[3] * x) * x2
+    high = (a[4] + a[5] * x) + (a[6] + a[7] * x) * x2 + a[8] * x4
+    return low + high * x4
 
 
 @register_rule(CARD)
