@@ -239,6 +239,8 @@ def _answer(options: Options, target: Target, forecast: Any) -> Answer:
     scored = None
     if len(target.at):
         scored = score(forecast(target.lr, target.at, options.level), target.loss)
-    ending = forecast(target.lr, along[-1:], ALARM_LEVEL)
-    alarm = options.goal is not None and bool(ending.law_low[0] > options.goal)
+    alarm = False
+    if options.goal is not None:
+        ending = forecast(target.lr, along[-1:], ALARM_LEVEL)
+        alarm = bool(ending.law_low[0] > options.goal)
     return Answer(target=target, made=made, score=scored, alarm=alarm)

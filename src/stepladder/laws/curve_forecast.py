@@ -148,11 +148,11 @@ class CurveFit:
 
     def _distribution(self, lr: Array, at: Index) -> tuple[Array, Array]:
         """Logarithm of the loss at each step, and the standard error of the law there."""
-        rates = np.asarray(lr, dtype=np.float64) / self.peak
-        inputs = schedule_inputs(np.maximum(rates, LOWEST_RATE), at, BLOCKS)
+        inputs = schedule_inputs(_in_peaks(lr, self.peak), at, BLOCKS)
         middle = _log_loss(self.coordinates, inputs)
         slope = _slope(self.coordinates, inputs)
         variance = np.einsum("pi,ij,pj->p", slope, self.covariance, slope)
+        rates = np.asarray(lr, dtype=np.float64) / self.peak
         strayed = straying(self.rates, rates, np.asarray(at)) @ STRAYS
         return middle + np.log(self.unit), np.sqrt(variance + strayed)
 
@@ -164,7 +164,36 @@ def fit_curves(curves: Sequence[Curve]) -> CurveFit:
         ValueError: a curve has fewer than eight losses after its warmup, or losses or rates that
             are not positive numbers.
     """
-    return _fit([_settled(curve) for curve in curves])
+    settled = [_settled(curve) for curve in curves]
+    peak = float(max(curve.lr.max() for curve in settled))
+    unit = float(np.median(np.concatenate([curve.loss for curve in settled])))
+    inputs = stack([Curve(_in_peaks(c.lr, peak), c.at, c.loss / unit) for c in settled], BLOCKS)
+    seen = np.log(inputs.pop("loss"))
+    ends = np.cumsum([len(curve.at) for curve in settled])[:-1]
+    longest = 1 + max(int(curve.at[-1]) for curve in settled)
+    drift = DRIFT * _away(np.concatenate([curve.at for curve in settled]), longest)
+    noise = 3 * LEAST_NOISE
+    starts = [_start(alpha, inputs, seen) for alpha in STARTS]
+    ends_of = [_descended(start, inputs, seen, np.hypot(noise, drift)) for start in starts]
+    found = min(ends_of, key=lambda one: one[1])[0]
+    for _ in range(ROUNDS):
+        residual = seen - _log_loss(found, inputs)
+        noise = max(LEAST_NOISE, 1.4826 * float(np.median(np.abs(residual))))
+        error = np.hypot(noise, drift)
+        dependence = _dependence(np.split(residual / error, ends))
+        error *= np.sqrt(dependence)
+        found, _ = _descended(found, inputs, seen, error)
+    slope = _slope(found, inputs) / error[:, None]
+    precision = slope.T @ slope + np.diag(_prior_precision())
+    return CurveFit(
+        coordinates=found,
+        covariance=np.asarray(np.linalg.pinv(precision, hermitian=True), dtype=np.float64),
+        noise=noise,
+        freedom=max(4.0, len(seen) / dependence - len(NAMES)),
+        peak=peak,
+        unit=unit,
+        rates=tuple(curve.lr[: curve.at[-1] + 1] / peak for curve in settled),
+    )
 
 
 def straying(logged: Sequence[Array], rates: Array, at: Index) -> Array:
@@ -178,11 +207,16 @@ def straying(logged: Sequence[Array], rates: Array, at: Index) -> Array:
         at: (points,) step indices.
     """
     longest = max(len(log) for log in logged)
-    away = np.log((at + 1) / longest)
+    away = _away(at, longest)
     apart = np.min([_apart(log, rates)[at] for log in logged], axis=0)
     lowest = min(float(log[settled_at(log) :].min()) for log in logged)
     unseen = np.maximum(lowest - rates[at], 0.0)
     return np.stack([away**2, apart, unseen**2], axis=1)
+
+
+def _away(at: Index, longest: int) -> Array:
+    """The way from the end of the longest log, of so many steps, as a logarithm of steps."""
+    return np.log((at + 1) / longest)
 
 
 def _apart(log: Array, rates: Array) -> Array:
@@ -238,45 +272,6 @@ def _averaged(curve: Curve) -> Curve:
     at = np.add.reduceat(curve.at, starts) / counts
     loss = np.add.reduceat(curve.loss, starts) / counts
     return Curve(curve.lr, np.round(at).astype(int), loss)
-
-
-def _fit(curves: Sequence[Curve]) -> CurveFit:
-    """The posterior of the constants, for settled curves."""
-    peak = float(max(curve.lr.max() for curve in curves))
-    unit = float(np.median(np.concatenate([curve.loss for curve in curves])))
-    inputs = stack([Curve(_in_peaks(c.lr, peak), c.at, c.loss / unit) for c in curves], BLOCKS)
-    seen = np.log(inputs.pop("loss"))
-    ends = np.cumsum([len(curve.at) for curve in curves])[:-1]
-    drift = _drift(curves)
-    noise = 3 * LEAST_NOISE
-    starts = [_start(alpha, inputs, seen) for alpha in STARTS]
-    ends_of = [_descended(start, inputs, seen, np.hypot(noise, drift)) for start in starts]
-    found = min(ends_of, key=lambda one: one[1])[0]
-    for _ in range(ROUNDS):
-        residual = seen - _log_loss(found, inputs)
-        noise = max(LEAST_NOISE, 1.4826 * float(np.median(np.abs(residual))))
-        error = np.hypot(noise, drift)
-        dependence = _dependence(np.split(residual / error, ends))
-        error *= np.sqrt(dependence)
-        found, _ = _descended(found, inputs, seen, error)
-    slope = _slope(found, inputs) / error[:, None]
-    precision = slope.T @ slope + np.diag(_prior_precision())
-    return CurveFit(
-        coordinates=found,
-        covariance=np.asarray(np.linalg.pinv(precision, hermitian=True), dtype=np.float64),
-        noise=noise,
-        freedom=max(4.0, len(seen) / dependence - len(NAMES)),
-        peak=peak,
-        unit=unit,
-        rates=tuple(curve.lr[: curve.at[-1] + 1] / peak for curve in curves),
-    )
-
-
-def _drift(curves: Sequence[Curve]) -> Array:
-    """How far the law strays from each loss when it holds at the end of the longest curve."""
-    last = max(int(curve.at[-1]) for curve in curves)
-    at = np.concatenate([curve.at for curve in curves])
-    return DRIFT * np.log((last + 1) / (at + 1))
 
 
 def _start(alpha: float, inputs: Mapping[str, Array], seen: Array) -> Array:
