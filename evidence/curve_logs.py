@@ -95,8 +95,8 @@ def _horizons() -> dict[str, Group]:
 
 
 def _group_of(c: dict[str, Any]) -> str:
-    shape = f"{c['n_layer']} layers of {c['n_embd']}"
-    return f"{c['dataset']}, {c['model']}, {shape}, batch {c['batch_size'] * c['acc_steps']}, peak {c['lr']:g}"  # noqa: E501
+    shape, batch = f"{c['n_layer']} layers of {c['n_embd']}", c["batch_size"] * c["acc_steps"]
+    return f"{c['dataset']}, {c['model']}, {shape}, batch {batch}, peak {c['lr']:g}"
 
 
 def _short(path: Path) -> str:
@@ -137,7 +137,7 @@ def cases() -> Iterator[Case]:
             others = [name for name in curves if name not in logs]
             for name in _some(others, MOST_TARGETS, rng):
                 told = f"{name} from {' and '.join(logs)}"
-                yield Case(source, group, kind, told, known, _settled(curves[name]))
+                yield Case(source, group, kind, told, known, settled(curves[name]))
         for name in _some(_whole(curves), MOST_LOGS, rng):
             for part in PARTS:
                 known_part, left = split(curves[name], part)
@@ -157,7 +157,12 @@ def _logs(curves: Group, rng: np.random.Generator) -> Iterator[tuple[str, tuple[
 
 
 def _whole(curves: Group) -> list[str]:
-    return [name for name, curve in curves.items() if curve.at[0] < max(EARLY, len(curve.lr) // 9)]
+    return [name for name, c in curves.items() if c.at[0] < EARLY or logged_whole(c)]
+
+
+def logged_whole(curve: Curve) -> bool:
+    """Whether a log begins in the first ninth of its run."""
+    return bool(curve.at[0] < len(curve.lr) // 9)
 
 
 def _some(things: list[Any], most: int, rng: np.random.Generator) -> list[Any]:
@@ -175,6 +180,7 @@ def split(curve: Curve, part: float) -> tuple[Curve, Curve]:
     )
 
 
-def _settled(curve: Curve) -> Curve:
+def settled(curve: Curve) -> Curve:
+    """A run without its warmup."""
     kept = curve.at >= settled_at(curve.lr)
     return Curve(curve.lr, curve.at[kept], curve.loss[kept])

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from curve_logs import PARTS, ROWS, Group, groups, split
+from curve_logs import PARTS, ROWS, Group, groups, logged_whole, split
 
 from stepladder.laws.curve_forecast import CurveFit, fit_curves
 from stepladder.laws.curves import Curve
@@ -34,7 +34,7 @@ def shape(curve: Curve) -> np.ndarray:
 
 def alike(curves: Group) -> Iterator[list[Curve]]:
     """Runs that were logged whole, under one relative schedule, each of another length."""
-    left = [c for c in curves.values() if c.at[0] < len(c.lr) // 9 and np.ptp(shape(c)) > 0.5]
+    left = [c for c in curves.values() if logged_whole(c) and np.ptp(shape(c)) > 0.5]
     while left:
         first = shape(max(left, key=lambda c: len(c.lr)))
         same = [c for c in left if np.sqrt(np.mean((shape(c) - first) ** 2)) < SAME]

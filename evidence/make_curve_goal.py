@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from curve_logs import ROWS, groups, split
+from curve_logs import ROWS, groups, logged_whole, split
 
 from stepladder.laws.curve_forecast import fit_curves
 from stepladder.laws.curves import Curve
@@ -45,7 +45,7 @@ def looks() -> dict[str, list[list[list[float]]]]:
     rng = np.random.default_rng(1)
     found: dict[str, list[list[list[float]]]] = {}
     for (source, _), curves in groups().items():
-        whole = [c for c in curves.values() if c.at[0] < len(c.lr) // 9]
+        whole = [c for c in curves.values() if logged_whole(c)]
         for k in sorted(rng.permutation(len(whole))[:MOST]):
             found.setdefault(source, []).append(lows(whole[k]))
     return found

@@ -18,13 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 from curve_logs import LONG as LONGER
-from curve_logs import SHORT, SIZES, TRAIN, Case, authors, cases
+from curve_logs import SHORT, SIZES, TRAIN, Case, authors, cases, settled
 from scipy.optimize import minimize
 from scipy.special import stdtrit
 from scipy.stats import t as student
 
-from stepladder.laws.curve_forecast import STRAYS, CurveFit, fit_curves, score, settled_at, straying
-from stepladder.laws.curves import Curve
+from stepladder.laws.curve_forecast import STRAYS, CurveFit, fit_curves, score, straying
 
 OUT = Path(__file__).parent / "laws"
 THEIRS = "authors: their split, six schedules from three"
@@ -147,9 +146,7 @@ def their_split() -> Iterator[Case]:
     for size in SIZES:
         known = [authors(size, name) for name in TRAIN]
         for name in (*SHORT[len(TRAIN) :], *LONGER):
-            run = authors(size, name)
-            kept = run.at >= settled_at(run.lr)
-            target = Curve(run.lr, run.at[kept], run.loss[kept])
+            target = settled(authors(size, name))
             yield Case("authors", f"{size}M", "three", name, known, target)
 
 
