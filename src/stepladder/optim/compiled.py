@@ -95,8 +95,9 @@ class Batched:
         """Tell the compiler which sizes may change, and have nothing to do with each other."""
         for t in (t for row in rows for t in row.values()):
             for dim in (d for d, n in enumerate(t.shape) if n > 1):
-                mark = "mark_dynamic" if dim < self._free else "mark_static"
-                getattr(torch._dynamo, mark)(t, dim)
+                changes = dim < self._free
+                mark = torch._dynamo.mark_dynamic if changes else torch._dynamo.mark_static
+                mark(t, dim)
 
 
 def worth_compiling(p: Tensor, g: Tensor) -> bool:

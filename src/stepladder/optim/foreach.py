@@ -113,8 +113,8 @@ def summed(x: Tensor) -> Tensor:
 
 
 def held(x: Any) -> Any:
-    """`x`, kept: the compiler keeps what a reduction gives, and makes all else again at every entry
-    that needs it."""
+    """`x`, kept: the compiler keeps what a reduction gives, unless it is of eight entries or fewer,
+    and makes all else again at every entry that needs it."""
     return x.expand(16, *x.shape).amax(0) if torch.compiler.is_compiling() else x
 
 
