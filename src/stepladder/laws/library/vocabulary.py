@@ -1,6 +1,7 @@
 """Vocabulary: parameters in it fall under their own exponent, and text is counted in characters."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -47,7 +48,7 @@ def _compute(x: Mapping[str, ArrayLike]) -> Array:
     return np.asarray(6.0 * params * np.asarray(x["tokens"]))
 
 
-register(
+VOCABULARY = register(
     Law(
         name="vocabulary",
         title=TITLE,
@@ -93,39 +94,37 @@ register(
 )  # fmt: skip
 
 
-def _by_size(p: Values, x: Values) -> Sequence[ArrayLike]:
-    inputs = {
-        "params": x["params"],
-        "vocab_params": x["vocab"] * width(x["params"]),
-        "tokens": x["characters"] * tokens_per_character(x["vocab"]),
+def _sizes(x: Mapping[str, ArrayLike]) -> dict[str, Array]:
+    """The vocabulary law's inputs, of characters and a vocabulary's size."""
+    params, vocab = np.asarray(x["params"]), np.asarray(x["vocab"])
+    return {
+        "params": params,
+        "vocab_params": vocab * width(params),
+        "tokens": np.asarray(x["characters"]) * tokens_per_character(vocab),
     }
-    return _columns(p, inputs)
+
+
+def _by_size(p: Values, x: Values) -> Sequence[ArrayLike]:
+    return _columns(p, _sizes(x))
+
+
+def _compute_by_size(x: Mapping[str, ArrayLike]) -> Array:
+    return _compute(_sizes(x))
 
 
 register(
-    Law(
+    replace(
+        VOCABULARY,
         name="vocabulary-size",
-        title=TITLE,
-        arxiv=ARXIV,
         form="the vocabulary law with N_v = V width(N_nv), D = H tokens_per_character(V)",
         inputs=(
             Input(name="params", meaning="parameters outside the vocabulary", falls=True),
             Input(name="characters", meaning="characters of training text", falls=True),
             Input(name="vocab", meaning="size of the vocabulary", low=2.0),
         ),
-        target="loss_unigram",
-        signed=True,
-        parameters=(
-            exponent("alpha", "other parameters, and of tokens"),
-            exponent("alpha_V", "vocabulary parameters", search=(0.1, 1.2), low=LEAST),
-        ),
-        coefficients=(
-            Coefficient(name="E", meaning="how far below the unigram model loss can go"),
-            Coefficient(name="A_1", meaning="scale of the other parameters"),
-            Coefficient(name="A_2", meaning="scale of the vocabulary"),
-            Coefficient(name="B", meaning="scale of the data term"),
-        ),
         columns=_by_size,
+        compute=_compute_by_size,
+        constants=(),
         note="For tables that count characters and no width: widths and compression are the "
         "paper's.",
     )
