@@ -140,6 +140,9 @@ def refused(tmp_path, name, content, message, text_field="text"):
         read_all(path, text_field)
 
 
+GZIPPED = gzip.compress(b'{"text": "x"}', mtime=0)  # the same in every process, as a test's name is
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -154,7 +157,7 @@ def refused(tmp_path, name, content, message, text_field="text"):
         ("a.jsonl", b'{"text": 3}', "field 'text' is int, not a string"),
         ("a.jsonl", rb'{"text": "\ud800"}', "line 1: a lone surrogate"),
         ("a.jsonl", b'{"text": "\xff"}', "line 1: not JSON"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}')[:-9], "truncated or corrupt"),
+        ("a.jsonl.gz", GZIPPED[:-9], "truncated or corrupt"),
         ("a.jsonl.gz", b'{"text": "x"}', "truncated or corrupt"),
         ("a.jsonl.zst", zstandard.compress(b'{"text": "x"}\n' * 99)[:-3], "truncated or corrupt"),
         ("a.jsonl.zst", b'{"text": "x"}', "truncated or corrupt"),
