@@ -130,6 +130,14 @@ def test_one_sided_noise_is_noticed_and_symmetric_noise_is_not():
     assert not one_sided(-rng.exponential(size=200)).needed  # below the law: not undertuning
 
 
+def test_a_single_far_run_is_no_sign_of_undertuning():
+    columns = chinchilla_table(TRUTH, 0.003)
+    columns["loss"][13] *= 2.1
+    found = fit("chinchilla", columns, starts=30, bootstrap=0)
+    assert any("row 14 far from the law" in text for text in found.reasons)
+    assert not found.one_sided.needed
+
+
 def test_uneven_noise_is_noticed_and_even_noise_is_not():
     rng, cost = np.random.default_rng(0), np.geomspace(1, 1e4, 100)
     assert uneven(rng.normal(size=100) * cost**0.2, cost)

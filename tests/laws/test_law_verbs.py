@@ -10,6 +10,7 @@ import pytest
 from surfaces import TRUTH, chinchilla_table
 
 from stepladder.cli import main
+from stepladder.cli.text_chart import Marks, text_chart
 from stepladder.laws import get
 
 FAST = ["--starts", "30", "--bootstrap", "100"]
@@ -281,3 +282,22 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+def test_a_chart_is_aligned_and_fits_whatever_its_labels():
+    for high in (4.6, 4.6e4, 1.234e-12):
+        series = [Marks(np.arange(9.0), np.linspace(high, high / 2, 9), "o")]
+        _, *drawn, axis, _ = text_chart(series, high / 2, high, "loss", ("1", "9", "step")).split(
+            "\n"
+        )
+        assert len({line.index("│") for line in drawn} | {axis.index("└")}) == 1
+        assert max(map(len, [*drawn, axis])) <= 80
+
+
+def test_noise_on_one_side_only_has_no_ratio(capsys, tmp_path):
+    d = np.tile(np.geomspace(4e8, 2e10, 5), 5)  # five sizes, which the table does not tell
+    loss = np.repeat([1.4, 1.1, 1.03, 1.01, 1.0], 5) * (1.7 + 410 / d**0.28)
+    path = tmp_path / "runs.csv"
+    path.write_text("D,loss\n" + "".join(f"{a},{b}\n" for a, b in zip(d, loss, strict=True)))
+    text = out(capsys, "fit", path, "--law", "kaplan-data", *FAST)
+    assert "above the law more than below (over 100 times)" in " ".join(text.split())

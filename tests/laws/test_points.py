@@ -34,7 +34,10 @@ def test_missing_column_names_the_nearest():
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
 def test_losses_that_are_no_losses(value):
-    refuse(changed("loss", [3, 7], value), "'loss' must hold positive numbers: see rows 4, 8")
+    refuse(
+        changed("loss", [3, 7], value),
+        "'loss' must hold positive numbers: see rows 4, 8; --where 'loss > 0'",
+    )
 
 
 def test_sizes_that_are_no_sizes():

@@ -139,6 +139,8 @@ def test_csv_with_maps_and_where(tmp_path):
         ("a,b\n", "has no rows"),
         ("a,b\n1,2\n3\n", "row 2 has 1 cells and the header 2"),
         ("a,a\n1,2\n", "more than one column called a"),
+        ("1e8,2e9,3.1\n2e8,4e9,2.9\n", "first row holds numbers .*names of columns"),
+        ("a,b\n1," + 200_000 * "x" + "\n", "is no table: field larger"),
     ],
 )
 def test_broken_csv(tmp_path, text, match):

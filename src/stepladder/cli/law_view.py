@@ -19,6 +19,7 @@ from stepladder.laws.design import Candidate
 from stepladder.laws.forecasting import Forecast
 from stepladder.laws.result import Ends, Fit
 
+MANY_TIMES = 100
 COLOURS = {"converged": "green", "bound hit": "yellow", "several optima": "yellow"}
 
 
@@ -233,14 +234,19 @@ def _facts(fit: Fit) -> list[str]:
         facts.append(f"error at the dearest runs when they are left out: {fit.left_out:.2%}")
     if fit.one_sided.needed:
         facts.append(
-            f"noise lies above the law more than below ({fit.one_sided.above:.1f} times): "
+            f"noise lies above the law more than below ({_times(fit.one_sided.above)}): "
             "--loss asymmetric fits the lower edge, if runs are undertuned"
         )
     return facts
 
 
+def _times(x: float) -> str:
+    """How many times, where that means something: points on one side only have no ratio."""
+    return f"{x:.1f} times" if x < MANY_TIMES else f"over {MANY_TIMES} times"
+
+
 def _show_ranking(console: Console, ranking: Sequence[Ranked]) -> None:
-    table = Table("law", "error at the dearest", "intervals held", "status")
+    table = Table("law", "error at the dearest", "intervals held", "fitted to the others")
     for one in ranking:
         if one.backtest is None:
             table.add_row(one.law, "", "", f"[dim]{escape(one.reason.partition(':')[0])}[/]")

@@ -12,7 +12,7 @@ from stepladder.laws import registry
 from stepladder.laws.bootstrap import bca, influences, percentile, resample
 from stepladder.laws.descent import Descent
 from stepladder.laws.holdout import left_out, trials, widening
-from stepladder.laws.law import Array, Law
+from stepladder.laws.law import Array, Law, Mask
 from stepladder.laws.noise import one_sided, uneven
 from stepladder.laws.objective import Objective, leaning
 from stepladder.laws.optima import polish, search, separate
@@ -173,6 +173,7 @@ class _Fitting:
         condition = self._condition(optima)
         reasons = self._reasons(optima, methods["profile"], condition)
         residual = self.problem.residuals(optima.coordinates[:1])[0]
+        far = _outlying(residual)
         method = self._method(residual, methods)
         tried = trials(self.problem, self.points.cost, optima.coordinates, self.settings.noise)
         return Fit(
@@ -186,7 +187,7 @@ class _Fitting:
             status=_status(reasons),
             reasons=tuple(text for _, text in reasons)
             + self.points.notes
-            + _outlying(residual, self.points.rows),
+            + _far_said(far, self.points.rows),
             optima=tuple(
                 Optimum(
                     values=v,
@@ -201,7 +202,7 @@ class _Fitting:
             condition=condition,
             left_out=left_out(tried),
             widening=widening(tried),
-            one_sided=one_sided(-residual),
+            one_sided=one_sided(-residual[~far]),
             scale=scale,
         )
 
@@ -328,11 +329,16 @@ class _Fitting:
         return [name for name, is_hit in zip(self.law.names, hit, strict=True) if is_hit]
 
 
-def _outlying(residual: Array, rows: Sequence[int]) -> tuple[str, ...]:
-    """A remark on points that no noise explains; they are kept."""
+def _outlying(residual: Array) -> Mask:
+    """Points (points,) that no noise explains; none where they are many."""
     size = np.abs(residual)
     far = size > max(OUTLYING * float(np.median(size)), ROUNDING)
-    if not far.any() or far.mean() > FEW:
+    return np.asarray(far & (far.mean() <= FEW))
+
+
+def _far_said(far: Mask, rows: Sequence[int]) -> tuple[str, ...]:
+    """A remark on the points that are far from the law; they are kept."""
+    if not far.any():
         return ()
     return (
         f"{rows_text(far, rows)} far from the law ({OUTLYING:g} times the typical distance or "

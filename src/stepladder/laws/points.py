@@ -166,7 +166,7 @@ def _check_inputs(law: Law, inputs: Mapping[str, Array], rows: Sequence[int]) ->
             raise ValueError(
                 f"column {i.name!r} must hold numbers "
                 f"{'above 0' if i.falls else f'from {i.low:g} to {i.high:g}'}: "
-                f"see {rows_text(bad.any(axis=1), rows)}"
+                f"see {rows_text(bad.any(axis=1), rows)}{_leaving_out(i.name, i.falls)}"
             )
 
 
@@ -174,12 +174,20 @@ def _check_target(law: Law, target: Array, positive: bool, rows: Sequence[int]) 
     bad = ~np.isfinite(target) | (positive & (target <= 0))
     if bad.any():
         kind = "positive numbers" if positive else "numbers"
-        raise ValueError(f"column {law.target!r} must hold {kind}: see {rows_text(bad, rows)}")
+        raise ValueError(
+            f"column {law.target!r} must hold {kind}: see {rows_text(bad, rows)}"
+            f"{_leaving_out(law.target, positive and not bad.all())}"
+        )
     if np.ptp(target) <= 1e-9 * np.abs(target).max():
         raise ValueError(
             f"column {law.target!r} is constant ({target[0]:g} in all {len(target)} rows): "
             "there is nothing to fit"
         )
+
+
+def _leaving_out(name: str, positive: bool) -> str:
+    """How to go on without the rows that were named."""
+    return f"; --where '{name} > 0' leaves such rows out" if positive else ""
 
 
 def _check_units(inputs: Mapping[str, Array], rows: Sequence[int]) -> None:

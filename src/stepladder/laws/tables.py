@@ -1,8 +1,9 @@
 """Tables: CSV, Parquet, JSON lines, or a folder of runs; and the columns that a law needs."""
 
+import codecs
 import csv
+import io
 import json
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 
 from stepladder.laws.columns import LETTERS, readings, recognise, said
 from stepladder.laws.expressions import Column, evaluate
+from stepladder.laws.numerals import PLAIN, Numerals, numbers, numerals_of
 from stepladder.names import did_you_mean
 
 USUAL = ("params", "tokens", "flops", "loss", "samples", "steps", "batch")
@@ -30,7 +32,7 @@ HINTS = (
     ("loss", "log(ppl)", ("ppl",)),
 )
 SHOWN = 6  # columns named in a message
-COUNT = re.compile(r"([0-9.,]+(?:[eE][-+]?[0-9]+)?)\s*([kKmMbBgGtT]?)")  # 135M, 1.3B, 1,000
+COUNTED = tuple("kmbgt")  # letters after a count: 135M, 1.3B
 
 
 @dataclass(frozen=True)
@@ -159,23 +161,56 @@ def missing_hint(name: str, columns: Iterable[str]) -> str:
 
 
 def _read_csv(path: Path) -> Table:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        sample = file.readline()
-        file.seek(0)
-        delimiter = max(",;\t", key=sample.count)
-        rows = list(csv.reader(file, delimiter=delimiter))
-    rows = [row for row in rows if row]
+    """A spreadsheet's export as it comes: any separator, either decimal mark, empty cells."""
+    text = _decoded(path.read_bytes())
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table: {error}") from None
+    rows = [row for row in ([cell.strip() for cell in line] for line in lines) if any(row)]
     if not rows:
         raise ValueError(f"{path} is empty")
-    header = [name.strip() for name in rows[0]]
-    if len(set(header)) < len(header):
-        twice = sorted({name for name in header if header.count(name) > 1})
+    header = _header(path, rows[0])
+    columns = list(zip(*_even(path, rows[1:], len(header)), strict=True)) or [()] * len(header)
+    way = numerals_of(columns, commas_first=delimiter == ";")
+    cells = {name: _typed(column, way) for name, column in zip(header, columns, strict=True)}
+    return Table(
+        cells, () if way == PLAIN else (f"numbers are read as in {way} (a thousand and a half)",)
+    )
+
+
+def _decoded(data: bytes) -> str:
+    """Text of a file: Unicode with or without its mark, else Latin-1, as old spreadsheets write."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _header(path: Path, row: Sequence[str]) -> list[str]:
+    """Names of the columns; those at the end that have none are left out."""
+    width = max(at for at, name in enumerate(row, start=1) if name)
+    names = [name or f"column {at}" for at, name in enumerate(row[:width], start=1)]
+    if numbers(names, PLAIN) is not None:
+        raise ValueError(
+            f"{path}: the first row holds numbers ({', '.join(names)}) where the names of columns "
+            "belong: put them above, as in params,tokens,loss"
+        )
+    if len(set(names)) < width:
+        twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"{path} has more than one column called {', '.join(twice)}")
-    for at, row in enumerate(rows[1:], start=1):
-        if len(row) != len(header):
-            raise ValueError(f"{path}: row {at} has {len(row)} cells and the header {len(header)}")
-    cells = zip(*rows[1:], strict=True) if len(rows) > 1 else [()] * len(header)
-    return Table({name: _typed(column) for name, column in zip(header, cells, strict=True)})
+    return names
+
+
+def _even(path: Path, rows: Sequence[Sequence[str]], width: int) -> list[Sequence[str]]:
+    """Rows of the header's width: longer ones may only be longer by empty cells."""
+    for at, row in enumerate(rows, start=1):
+        if len(row) < width or any(row[width:]):
+            raise ValueError(f"{path}: row {at} has {len(row)} cells and the header {width}")
+    return [row[:width] for row in rows]
 
 
 def _read_lines(path: Path) -> Table:
@@ -192,30 +227,24 @@ def _read_lines(path: Path) -> Table:
     return Table({n: _plain([record.get(n) for record in records]) for n in names})
 
 
-def _typed(cells: Sequence[str]) -> Column:
+def _typed(cells: Sequence[str], way: Numerals) -> Column:
     """Numbers where every cell that is not empty is one; an empty cell is then NaN."""
-    stripped = [cell.strip() for cell in cells]
-    try:
-        return np.array([float(cell) if cell else np.nan for cell in stripped])
-    except ValueError:
-        return np.array(stripped)
+    made = numbers(cells, way)
+    return np.array(cells) if made is None else made
 
 
 def _in_counts(cells: Column, factor: float) -> Column:
     """Cells times a unit; text such as 135M is read as a count where every cell reads so."""
     if cells.dtype.kind not in "US":
         return np.asarray(cells * factor if factor != 1.0 else cells)
-    matches = [COUNT.fullmatch(cell) for cell in cells.tolist()]
-    if not all(matches):
+    digits, letters = [], []
+    for cell in cells.tolist():
+        letters.append(cell[-1:].lower() if cell[-1:].lower() in COUNTED else "")
+        digits.append(cell[: len(cell) - len(letters[-1])].rstrip())
+    made = numbers(digits, numerals_of([digits]))
+    if made is None:
         return cells
-    return np.array([_count(*match.groups()) * factor for match in matches if match])
-
-
-def _count(digits: str, letter: str) -> float:
-    try:
-        return float(digits.replace(",", "")) * LETTERS.get(letter.lower(), 1.0)
-    except ValueError:
-        return float("nan")
+    return made * factor * np.array([LETTERS.get(letter, 1.0) for letter in letters])
 
 
 def _read_parquet(path: Path) -> Table:
