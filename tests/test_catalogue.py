@@ -94,7 +94,9 @@ def test_table_reads_well(capsys):
     [
         (["catalogue", "--family", "optm"], "did you mean 'optim'"),
         (["catalogue", "liom"], "no technique matches, did you mean 'lion'"),
+        (["show"], "name one or more schedules"),
         (["show", "cosin"], "did you mean 'cosine'"),
+        (["show", "linear", "--set", "final=low"], "final is a number: 'low'"),
         (["show", "wsd", "--set", "decy=0.1"], "did you mean 'decay'"),
         (["show", "wsd", "--set", "decay"], "key=value"),
         (["show", "wsd", "--warmup", "0.9", "--set", "decay=0.5"], "must fit into 1"),

@@ -54,6 +54,21 @@ def test_beyond_the_horizon(name, progress):
 
 
 @pytest.mark.parametrize("name", SHAPES)
+@given(
+    progress=fractions, value=st.one_of(st.floats(), st.text(max_size=3), st.none(), st.just(()))
+)
+def test_odd_parameters_give_a_rate_or_are_refused(name, progress, value):
+    """Never a rate that is negative or not finite, and no other error."""
+    for key in get(name).parameters:
+        given = {**REQUIRED.get(name, {}), key: value}
+        try:
+            found = get(name).factor(progress, warmup=0.0 if name in NO_WARMUP else 0.1, **given)
+        except ValueError:
+            continue
+        assert 0.0 <= found < math.inf
+
+
+@pytest.mark.parametrize("name", SHAPES)
 def test_unknown_parameters_are_named(name):
     with pytest.raises(ValueError, match="has no parameter 'finnal'"):
         factor(name, 0.5, finnal=0.1)
@@ -181,6 +196,19 @@ def test_hypergradient_stays_in_its_bounds(inner, gamma):
         (lambda: get("step").factor(0.5, milestones=(3.0,)), "fractions of the run"),
         (lambda: gradual(0.5), "k >= 1"),
         (lambda: midpoint(10, 10), "outside the horizon"),
+        (lambda: controller("fedhyper", sensitivity=math.inf), "positive and finite"),
+        (lambda: controller("fedhyper", factor=math.nan), "factor must lie in"),
+        (lambda: get("linear").factor(1.0, final=-0.5), "factor would be -0.5"),
+        (lambda: get("cosine").factor(0.5, final=math.nan), "factor would be nan"),
+        (lambda: get("step").factor(1.0, drop=1e300), "factor would be inf"),
+        (lambda: get("linear").factor(0.5, final="low"), "final is a number: 'low'"),
+        (lambda: get("wsd").factor(0.5, cooldown=2.0), "cooldown is a name, as '1-sqrt': 2.0"),
+        (lambda: get("step").factor(0.5, milestones=0.5), "milestones is a list of numbers"),
+        (lambda: get("power").factor(0.5, peak="a", batch=1, tokens=1), "peak is a number"),
+        (lambda: get("wsd").at(0, 10, 0, warmup=100.0), "a batch is positive"),
+        (lambda: momentum(0.5, rise=0.0), "rise is a fraction"),
+        (lambda: branch(0.5, 0.5, decay=1.0), "decay is a fraction"),
+        (lambda: read([1.0] * 9, [1.0] * 20), "9 rates, 20 losses"),
     ],
 )
 def test_bad_input_is_named(call, message):

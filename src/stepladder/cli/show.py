@@ -36,6 +36,11 @@ def main(argv: list[str]) -> int:
     options: Options = parse(Options, argv, "show")
     from stepladder.cli.console import print_json
 
+    if not options.names:
+        raise ValueError(
+            "name one or more schedules, as in: stepladder show wsd cosine; "
+            "`stepladder catalogue --family schedules` lists them"
+        )
     curves = {name: curve(name, options) for name in options.names}
     if options.figure:
         draw(curves, options.figure)

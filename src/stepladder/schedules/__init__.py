@@ -9,10 +9,12 @@ loop: the middle of each step, lengths in fractions of the run or in tokens.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from numbers import Real
 from typing import Any, Protocol, cast
 
 from stepladder.card import Card, Registry
@@ -81,12 +83,13 @@ class Schedule:
 
         Raises:
             ValueError: progress outside [0, 1] (beyond the horizon), warmup outside [0, 1],
-                or a parameter that the schedule does not have.
+                a parameter that the schedule does not have or that is of another type, or
+                parameters that make the factor negative or not finite.
         """
         self._check(progress, warmup, warmup_from, params)
         if progress >= warmup:
-            return float(self.shape(progress, warmup, **params))
-        peak = float(self.shape(warmup, warmup, **params))
+            return self._shaped(progress, warmup, params)
+        peak = self._shaped(warmup, warmup, params)
         # The quotient first: of fractions it is exact (see `at`).
         return peak * (warmup_from + (1.0 - warmup_from) * (progress / warmup))
 
@@ -112,8 +115,10 @@ class Schedule:
             warmup, params: as for `factor`, but lengths above 1 are tokens (`LENGTHS`).
 
         Raises:
-            ValueError: as `factor`; a step outside the horizon.
+            ValueError: as `factor`; a step outside the horizon, a batch that is not positive.
         """
+        if not batch > 0:
+            raise ValueError(f"schedule {self.card.name!r}: a batch is positive: {batch!r}")
         given = {"warmup": warmup, **{name: params[name] for name in LENGTHS if name in params}}
         tokens = {name: value for name, value in given.items() if _is_in_tokens(value)}
         if not tokens:
@@ -129,6 +134,19 @@ class Schedule:
     def parameters(self) -> dict[str, Any]:
         """The shape's own parameters with their defaults (`inspect.Parameter.empty`: required)."""
         return dict(_parameters(self.shape))
+
+    def _shaped(self, progress: float, warmup: float, params: dict[str, Any]) -> float:
+        try:
+            factor = float(self.shape(progress, warmup, **params))
+        except OverflowError:
+            factor = math.inf
+        if not -1e-12 <= factor < math.inf:
+            given = ", ".join(f"{key} = {value!r}" for key, value in params.items())
+            raise ValueError(
+                f"schedule {self.card.name!r}: with {given} the factor would be {factor:g}; rates "
+                "are finite and not negative"
+            )
+        return max(0.0, factor)  # an end of zero may be missed by rounding
 
     def _check(
         self, progress: float, warmup: float, warmup_from: float, params: dict[str, Any]
@@ -148,7 +166,9 @@ class Schedule:
                 f"schedule {name!r} has no parameter {key!r}{near}; it has {sorted(own) or 'none'}"
             )
         for key, default in own.items():
-            if default is inspect.Parameter.empty and key not in params:
+            if key in params:
+                _check_type(f"schedule {name!r}: {key}", params[key], default)
+            elif default is inspect.Parameter.empty:
                 raise ValueError(f"schedule {name!r} needs the parameter {key!r}")
 
 
@@ -162,7 +182,10 @@ def get(name: str) -> Schedule:
     """
     schedule = Schedule(card=REGISTRY.card(name), shape=REGISTRY[name])
     if name in CONTROLLERS:
-        raise ValueError(f"{name!r} reacts to training; use stepladder.schedules.controller")
+        raise ValueError(
+            f"{name!r} reacts to training and has no curve before it; in Python use "
+            "stepladder.schedules.controller"
+        )
     return schedule
 
 
@@ -229,6 +252,18 @@ def _parameters(shape: Callable[..., float]) -> dict[str, Any]:
     """Read once: rates are asked for at every step, and a signature takes longer than a rate."""
     own = inspect.signature(shape).parameters.values()
     return {p.name: p.default for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _check_type(what: str, value: Any, default: Any) -> None:
+    """Refuse what is not of the default's kind; a parameter without a default is a number."""
+    if isinstance(default, str):
+        if not isinstance(value, str):
+            raise ValueError(f"{what} is a name, as {default!r}: {value!r}")
+    elif isinstance(default, tuple):
+        if not isinstance(value, list | tuple) or not all(isinstance(v, Real) for v in value):
+            raise ValueError(f"{what} is a list of numbers, as {list(default)}: {value!r}")
+    elif not isinstance(value, Real):
+        raise ValueError(f"{what} is a number: {value!r}")
 
 
 def _is_in_tokens(length: Any) -> bool:

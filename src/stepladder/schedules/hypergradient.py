@@ -1,5 +1,6 @@
 """FedHyper: the rate moves by the inner product of successive update directions."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -40,10 +41,14 @@ class Hypergradient:
     over: str = "constant"
 
     def __post_init__(self) -> None:
-        if not self.gamma > 1:
-            raise ValueError(f"fedhyper: gamma must be above 1: {self.gamma!r}")
-        if not self.sensitivity > 0:
-            raise ValueError(f"fedhyper: sensitivity must be positive: {self.sensitivity!r}")
+        if not 1 < self.gamma < math.inf:
+            raise ValueError(f"fedhyper: gamma must be above 1 and finite: {self.gamma!r}")
+        if not 0 < self.sensitivity < math.inf:
+            raise ValueError(
+                f"fedhyper: sensitivity must be positive and finite: {self.sensitivity!r}"
+            )
+        if not 1 / self.gamma <= self.factor <= self.gamma:
+            raise ValueError(f"fedhyper: factor must lie in [1/gamma, gamma]: {self.factor!r}")
 
     def update(self, inner: float) -> Self:
         """After a step: `inner` is <this update direction, the one before> (FedHyper-G).

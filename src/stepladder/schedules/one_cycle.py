@@ -31,8 +31,7 @@ def one_cycle(
     """
     if warmup > 0:
         raise ValueError("one-cycle rises by itself: set warmup to 0 and use `rise`")
-    if not 0.0 < rise <= 0.5:
-        raise ValueError(f"one-cycle: rise is a fraction in (0, 0.5]: {rise!r}")
+    _check_rise(rise)
     tail = rebase(progress, 2 * rise)
     if progress > 2 * rise:
         return start + (final - start) * tail
@@ -45,8 +44,14 @@ def momentum(
     """The momentum (beta1) that goes with the cycle: `high` at the ends, `low` at the peak.
 
     Raises:
-        ValueError: progress outside [0, 1].
+        ValueError: progress outside [0, 1], or a rise outside (0, 0.5].
     """
     if not 0.0 <= progress <= 1.0:
         raise ValueError(f"progress {progress!r} is outside [0, 1]")
+    _check_rise(rise)
     return high - (high - low) * max(0.0, 1.0 - abs(progress - rise) / rise)
+
+
+def _check_rise(rise: float) -> None:
+    if not 0.0 < rise <= 0.5:
+        raise ValueError(f"one-cycle: rise is a fraction in (0, 0.5]: {rise!r}")

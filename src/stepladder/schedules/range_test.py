@@ -57,8 +57,13 @@ def read(rates: Sequence[float], losses: Sequence[float], *, smoothing: float = 
         smoothing: decay of the bias-corrected average that is read instead of the raw losses.
 
     Raises:
-        ValueError: fewer than ten finite losses, or a loss that never fell (start lower).
+        ValueError: not as many rates as losses, fewer than ten finite losses, or a loss that never
+            fell (start lower).
     """
+    if len(rates) != len(losses):
+        raise ValueError(
+            f"a loss for every rate is needed: {len(rates)} rates, {len(losses)} losses"
+        )
     smooth = smoothed(losses, smoothing)
     if len(smooth) < LEAST_LOSSES:
         raise ValueError(f"a range test needs at least ten finite losses, not {len(smooth)}")

@@ -67,8 +67,10 @@ def branch(progress: float, trunk: float, *, decay: float) -> float:
     This maps the trunk's own clock to the branch's progress.
 
     Raises:
-        ValueError: the branch's horizon has passed.
+        ValueError: the branch's horizon has passed, or a decay outside [0, 1).
     """
+    if not 0.0 <= decay < 1.0:
+        raise ValueError(f"a branch's decay is a fraction in [0, 1): {decay!r}")
     horizon = trunk / (1.0 - decay)
     if progress > horizon * (1.0 + 1e-12):
         raise ValueError(f"the branch that leaves at {trunk} ends at {horizon}, before {progress}")
