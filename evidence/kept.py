@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from stepladder.comparing.multiplier import Estimate, Interval
+from stepladder.comparing.verdict import verdict
 from stepladder.durable import write_whole
 from stepladder.laws.result import finite
 from stepladder.report import style
@@ -44,3 +46,21 @@ def made(
         write_whole(results, json.dumps(finite(found), indent=1) + "\n")
     write_whole(HERE / f"{name}.svg", style.svg(draw(found), name.replace("_", "-")))
     return found
+
+
+def reworded(content: Found) -> Found:
+    """A kept comparison with its verdict in the words of today, from its numbers.
+
+    What has no verdict stays as it is.
+    """
+    if "verdict" not in content:
+        return content
+    rungs = content["rungs"]
+    smallest, *_, largest = (rung["compute"][0] for rung in rungs)
+    made = Estimate(
+        rungs=tuple(Interval(**rung["multipliers"]["compute"]) for rung in rungs),
+        mean=Interval(**content["multiplier"]),
+        trend=Interval(**content["trend_per_decade"]),
+        reach=(),
+    )
+    return {**content, "verdict": verdict(made, largest / smallest)}

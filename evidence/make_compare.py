@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from kept import reworded
 
 from stepladder.batching import Settings, convert
 from stepladder.batching.horizon import step_law
@@ -329,6 +330,11 @@ def read(name: str) -> dict[str, Any]:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
+def write(content: dict[str, Any]) -> None:
+    """The file of a lever."""
+    write_whole(path_of(content["name"]), json.dumps(finite(content), indent=1) + "\n")
+
+
 def measure_all(levers: list[Lever], root: Path) -> None:
     """Every lever that is not measured yet, one after another."""
     torch.set_num_threads(1)
@@ -338,7 +344,7 @@ def measure_all(levers: list[Lever], root: Path) -> None:
         for lever in levers:
             if not is_done(lever, base):
                 content = measure(lever, base, Patient(stacked))
-                write_whole(path_of(lever.name), json.dumps(finite(content), indent=1) + "\n")
+                write(content)
                 print(f"{lever.name}: {said(content)} [{content['took']} s]", flush=True)
 
 
@@ -348,13 +354,15 @@ def said(content: dict[str, Any]) -> str:
 
 
 def measured() -> list[dict[str, Any]]:
-    """What is there, in the order of the levers."""
-    return [content for lever in LEVERS if (content := read(lever.name))]
+    """What is there, in the order of the levers, with verdicts in the words of today."""
+    return [reworded(content) for lever in LEVERS if (content := read(lever.name))]
 
 
 def keep() -> None:
     """Table, figures and catalogue from the files that are there."""
     contents = measured()
+    for content in contents:
+        write(content)
     keep_baseline(len(contents))
     keep_step_law({content["name"]: content for content in contents})
     rows = [row(content) for content in contents]
@@ -401,7 +409,7 @@ def keep_step_law(contents: dict[str, dict[str, Any]]) -> None:
         f"fitted to far larger ones): it says rate {lr:.2g} and batch {batch:.0f} tokens; tuned at "
         f"batch {base['batch']}, the best rate is "
         f"{contents['optim/muon']['tuning']['base']['lr']:.2g}; "
-        f"half that batch changes the compute by {half}, twice by {twice}"
+        f"in compute half that batch {half}, twice {twice}"
     )
     evidence = Evidence(result=said, command=COMMAND, figure="evidence/compare/batching.svg")
     record("batching", "step-law", evidence)

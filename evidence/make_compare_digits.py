@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept import reworded
 from make_compare import overview, said
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -281,9 +282,16 @@ def read() -> dict[str, Any]:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
+def write(known: dict[str, Any]) -> None:
+    """What is measured, by lever."""
+    write_whole(OUT / "digits.json", json.dumps(finite(known), indent=1) + "\n")
+
+
 def keep() -> None:
     """Figure and catalogue from what is there."""
-    contents = list(read().values())
+    known = {name: reworded(content) for name, content in read().items()}
+    write(known)
+    contents = list(known.values())
     title = "Compute multiplier over AdamW with linear decay, digits (90%)"
     shown = [content for content in contents if "verdict" in content]
     write_whole(OUT / "digits.svg", style.svg(overview(shown, title), "digits"))
@@ -316,7 +324,7 @@ def main() -> None:
     for name in given.names or LEVERS:
         if name not in (known := read()):
             known[name] = measured(name, execute)
-            write_whole(OUT / "digits.json", json.dumps(finite(known), indent=1) + "\n")
+            write(known)
             print(f"{name}: {said(known[name])}", flush=True)
     return None
 

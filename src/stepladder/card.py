@@ -159,8 +159,9 @@ def record(family: str, name: str, evidence: Evidence) -> None:
         _records.cache_clear()  # another maker may have written since
         records = _records()
         entries = records.setdefault(f"{family}/{name}", [])
-        entries[:] = [e for e in entries if e["command"] != evidence.command]
-        entries.append({key: value for key, value in asdict(evidence).items() if value})
+        commands = [entry["command"] for entry in entries]
+        at = commands.index(evidence.command) if evidence.command in commands else len(entries)
+        entries[at : at + 1] = [{key: value for key, value in asdict(evidence).items() if value}]
         text = json.dumps(records, indent=1, sort_keys=True, ensure_ascii=False)
         write_whole(_RECORDS, text + "\n")
 

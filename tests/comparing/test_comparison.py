@@ -38,7 +38,7 @@ def test_a_known_multiplier_comes_out():
 def test_a_gain_that_fades_is_seen_to_fade():
     first = cost(BASE).flops_total
     made = compared(World(worth=lambda compute: 1.3 * (compute / first) ** -0.1, noise=0.001))
-    assert "fading with scale" in made.verdict
+    assert "fading over" in made.verdict
     trend = made.multipliers["compute"].trend
     assert trend.value == pytest.approx(10**-0.1, rel=0.02)
     assert trend.high < 1

@@ -6,6 +6,7 @@ from stepladder.comparing.multiplier import Estimate, Interval
 
 NO_CHANGE = 1.0
 MANY = 2.0  # times the compute, from where percentages stop being read
+NEITHER = "changes"  # nothing: it neither saves nor costs
 
 
 def verdict(made: Estimate, span: float) -> str:
@@ -49,18 +50,35 @@ def _trend(made: Estimate, span: float) -> str:
         if NO_CHANGE in top:
             return f"too noisy to tell whether that lasts {over}"
         return f"no sign of fading {over}" if helps else f"no sign of change {over}"
-    first, last = effect_short(made.rungs[0].value), effect_short(top.value)
     grows = made.trend.value > 1
     word = ("growing" if grows else "fading") if helps else ("shrinking" if grows else "growing")
-    return f"{word} with scale, from {first} to {last} {over}"
+    return f"{word} {over}: {ends(made.rungs[0].value, top.value)}"
+
+
+def ends(first: float, last: float) -> str:
+    """The smallest and the largest rung's multiplier: `saves 26% at the smallest rung and 5% at
+    the largest`, or `saves 12% ... and costs 5% ...`."""
+    (verb, low), (again, high) = _verb_and_amount(first), _verb_and_amount(last)
+    verb, again = (again if verb == NEITHER else verb), (verb if again == NEITHER else again)
+    high = high if verb == again else f"{again} {high}"
+    return f"{verb} {low} at the smallest rung and {high} at the largest"
 
 
 def effect_short(multiplier: float) -> str:
-    """`-12%` of compute, or `+9%`; factors where they are large."""
-    if not math.isfinite(multiplier):
-        return "all of it"
+    """`saves 12%`, `costs 9%`, `costs 5x` or `changes nothing`."""
+    return " ".join(_verb_and_amount(multiplier))
+
+
+def _verb_and_amount(multiplier: float) -> tuple[str, str]:
     share = 1 / multiplier if multiplier > 0 else math.inf
-    return f"{share:.2g}x" if share >= MANY or share <= 1 / MANY else f"{100 * (share - 1):+.0f}%"
+    if share >= MANY:
+        return "costs", f"{share:.2g}x" if math.isfinite(share) else "without end"
+    percent = f"{100 * abs(share - 1):.0f}"
+    if percent == "0":
+        return NEITHER, "nothing"
+    if multiplier < 1:
+        return "costs", f"{percent}%"
+    return "saves", f"{'over 99' if share < 0.01 else percent}%"
 
 
 def _one_end(multiplier: float) -> str:
