@@ -39,6 +39,13 @@ def test_sde_is_the_papers_table():
     assert convert("sde", BASE, 4.0, decay="timescale").weight_decay == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("beta", [0.9, 0.95, 0.98, 0.99])
+def test_sde_goes_up_to_where_a_beta_is_zero(beta):
+    base = Settings(batch=8, lr=0.01, beta1=beta, beta2=0.999)
+    assert convert("sde", base, 1 / (1 - beta)).beta1 == pytest.approx(0.0, abs=1e-9)
+    assert convert("sde", base, round(1 / (1 - beta))).beta1 >= 0.0
+
+
 def noisy_adam(settings, samples, rng, curvature=1.0, std=50.0, runs=1000):
     """Mean squared distance of RMSprop-like Adam on a noisy quadratic, at 8 sample counts."""
     x, m, v = (np.full(runs, c) for c in (1.0, 0.0, std**2 / settings.batch))
@@ -173,6 +180,18 @@ def test_micro_batches_divide(count, micro):
         (lambda: convert("norm-test", BASE, 2), "is a policy, not a conversion"),
         (lambda: convert(("sde", "linear"), BASE, 2), "change lr; choose one"),
         (lambda: convert("linear", BASE, 0.0), "positive and finite"),
+        (lambda: convert("linear", BASE, "2"), "positive and finite"),
+        (lambda: convert("sde", BASE, 2, deca="keep"), "no setting 'deca', did you mean 'decay'"),
+        (lambda: convert("sqrt", BASE, 2, decay="keep"), "no setting 'decay'; it has none"),
+        (lambda: convert("random-matrix", BASE, 2), "needs the setting 'curvature'"),
+        (lambda: Settings(batch=0, lr=1), "batch must be positive"),
+        (lambda: Settings(batch=1, lr=math.nan), "lr must be finite and not negative"),
+        (lambda: Settings(batch=1, lr=1, beta1=1.0), r"beta1 must lie in \[0, 1\)"),
+        (lambda: Settings(batch=1, lr=1, ema=1.5), r"ema must lie in \[0, 1\)"),
+        (lambda: Settings(batch=1, lr=1, tokens=-1), "tokens must be positive"),
+        (lambda: top_eigenvalue(1.0, 1.0, 0), "batch must be positive"),
+        (lambda: step_law(1, math.inf), "tokens must be positive and finite"),
+        (lambda: time_transfer(math.inf, batch=1, critical=1), "ratio must be positive and finite"),
         (lambda: convert("sde", BASE, 21), "at most 20"),
         (lambda: convert("sde", BASE, 2, decay="no"), "'keep' or 'timescale'"),
         (lambda: convert("ema", Settings(batch=1, lr=1), 2), "need the average's decay"),

@@ -10,7 +10,7 @@ import torch
 
 from stepladder.batching.critical import critical_batch
 from stepladder.batching.noise_scale import NoiseScaleMeter
-from stepladder.batching.probe import AccumulationProbe, shard_statistics
+from stepladder.batching.probe import AccumulationProbe, ShardProbe, shard_statistics
 from stepladder.batching.statistics import GradientStatistics
 
 
@@ -158,7 +158,22 @@ def test_critical_batch_has_exactly_its_overhead():
             lambda: NoiseScaleMeter().add(small_square=math.nan, big_square=1, small=1, big=4),
             "not finite",
         ),
+        (
+            lambda: NoiseScaleMeter().add(small_square=-1, big_square=1, small=1, big=4),
+            "negative or not finite",
+        ),
+        (lambda: NoiseScaleMeter().estimate(level=1.0), "between 0 and 1"),
+        (lambda: NoiseScaleMeter().estimate(last=-1), "last must be a whole number"),
         (lambda: GradientStatistics.from_gram([[1.0]], 1), "two or more shards"),
+        (lambda: GradientStatistics.from_gram(np.eye(2), 0), "size must be positive"),
+        (lambda: GradientStatistics.from_shards([1.0, 2.0], 1), "as .shards, parameters."),
+        (lambda: shard_statistics([], 1), "two or more shards"),
+        (lambda: ShardProbe([], shards=2, micro_batches=3, micro_size=1), "3 micro-batches do not"),
+        (lambda: ShardProbe([], shards=2, micro_batches=1, micro_size=1), "1 micro-batches do not"),
+        (
+            lambda: ShardProbe([], shards=2, micro_batches=2, micro_size=1).statistics(),
+            "0 of 2 shards were seen",
+        ),
         (lambda: GradientStatistics.from_gram([[1.0, math.inf], [0, 1]], 1), "not finite"),
         (lambda: AccumulationProbe([], micro_batches=1, micro_size=1), "at least two"),
         (
@@ -167,6 +182,9 @@ def test_critical_batch_has_exactly_its_overhead():
         ),
         (lambda: critical_batch([1, 2, 3], [1, 2, 3]), "four or more"),
         (lambda: critical_batch([1, 2, 3, 4], [1, 2, 3, -1]), "positive and finite"),
+        (lambda: critical_batch([1, 2, 4, 8], [5, 5, 5, 5]), "measure smaller batches"),
+        (lambda: critical_batch([1, 2, 4, 8], [9, 6, 5, 4], overhead=0), "overhead must be"),
+        (lambda: critical_batch([1, 2, 4, 8], [9, 6, 5, 4], resamples=0), "resamples must be"),
         (lambda: critical_batch([1, 2, 4, 8], [800, 400, 200, 100]), "measure larger batches"),
     ],
 )

@@ -13,9 +13,11 @@ A batch is counted in whatever unit the caller uses throughout (sequences or tok
 except inside `probe`.
 """
 
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol
 
 from stepladder.batching.statistics import GradientStatistics
@@ -28,6 +30,10 @@ class Settings:
     """What a change of batch can change.
 
     `tokens` is the horizon (any unit of data), `ema` the decay of a weight average per step.
+
+    Raises:
+        ValueError: a batch or horizon that is not positive, a rate, epsilon or decay that is
+            negative, betas or an average's decay outside [0, 1), or any that is not finite.
     """
 
     batch: float
@@ -38,6 +44,45 @@ class Settings:
     weight_decay: float = 0.0
     tokens: float | None = None
     ema: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "tokens"):
+            if getattr(self, name) is not None:
+                require_positive("settings", **{name: getattr(self, name)})
+        for name in ("lr", "eps", "weight_decay"):
+            if not (is_finite(value := getattr(self, name)) and value >= 0):
+                raise ValueError(f"settings: {name} must be finite and not negative: {value!r}")
+        for name in ("beta1", "beta2", "ema"):
+            value = getattr(self, name)
+            if value is not None and not (is_finite(value) and 0 <= value < 1):
+                raise ValueError(f"settings: {name} must lie in [0, 1): {value!r}")
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a number, and neither infinite nor NaN."""
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def require_positive(what: str, **values: Any) -> None:
+    """Refuse what is not a positive, finite number.
+
+    Raises:
+        ValueError: with the first such value.
+    """
+    for name, value in values.items():
+        if not (is_finite(value) and value > 0):
+            raise ValueError(f"{what}: {name} must be positive and finite: {value!r}")
+
+
+def require_count(what: str, **values: Any) -> None:
+    """Refuse what is not a whole number from 1 on.
+
+    Raises:
+        ValueError: with the first such value.
+    """
+    for name, value in values.items():
+        if not (isinstance(value, Integral) and int(value) >= 1):
+            raise ValueError(f"{what}: {name} must be a whole number, 1 or more: {value!r}")
 
 
 class Conversion(Protocol):
@@ -100,13 +145,15 @@ def convert(rules: str | Sequence[str], settings: Settings, k: float, **options:
 
     Raises:
         ValueError: k not positive, a name that is no conversion, two rules that change one field,
-            or settings that the rule cannot convert.
+            an option that the rule lacks or needs, or settings that it cannot convert.
     """
-    if not (k > 0 and math.isfinite(k)):
+    if not (is_finite(k) and k > 0):
         raise ValueError(f"the ratio of batches must be positive and finite: {k!r}")
     changes: dict[str, float] = {"batch": settings.batch * k}
     for name in [rules] if isinstance(rules, str) else rules:
-        new = _of_kind("conversion", name)(settings, k, **options)
+        rule = _of_kind("conversion", name)
+        _check_settings(name, options, _defaults(rule))
+        new = rule(settings, k, **options)
         if both := changes.keys() & new.keys():
             raise ValueError(f"two of {rules} change {min(both)}; choose one of them")
         changes |= new
@@ -120,15 +167,29 @@ def policy(name: str, **options: Any) -> Policy:
         ValueError: no policy of that name, or options it refuses.
     """
     kind = _of_kind("policy", name)
-    known = {f.name: f for f in fields(kind)}
-    for key in options.keys() - known.keys():
-        near = did_you_mean(key, known)
-        raise ValueError(f"{name!r} has no setting {key!r}{near}; it has {', '.join(known)}")
-    for key, field in known.items():
-        if field.default is MISSING and key not in options:
-            raise ValueError(f"{name!r} needs the setting {key!r}")
+    _check_settings(name, options, {field.name: field.default for field in fields(kind)})
     made: Policy = kind(**options)
     return made
+
+
+def _defaults(rule: Callable[..., Any]) -> dict[str, Any]:
+    """A rule's own options with their defaults, `MISSING` where there is none."""
+    own = inspect.signature(rule).parameters.values()
+    return {
+        p.name: MISSING if p.default is inspect.Parameter.empty else p.default
+        for p in own
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def _check_settings(name: str, given: Collection[str], known: Mapping[str, Any]) -> None:
+    for key in set(given) - known.keys():
+        near = did_you_mean(key, known)
+        its = ", ".join(known) or "none"
+        raise ValueError(f"{name!r} has no setting {key!r}{near}; it has {its}")
+    for key, default in known.items():
+        if default is MISSING and key not in given:
+            raise ValueError(f"{name!r} needs the setting {key!r}")
 
 
 def micro_batches(batch: int, micro: int) -> int:

@@ -5,7 +5,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from stepladder.batching import Measures, register_policy, round_up
+from stepladder.batching import (
+    Measures,
+    register_policy,
+    require_count,
+    require_positive,
+    round_up,
+)
 from stepladder.batching.statistics import GradientStatistics
 from stepladder.card import Card
 
@@ -45,14 +51,14 @@ class _Test:
     granularity: int = 1
 
     def __post_init__(self) -> None:
-        if self.granularity < 1 or self.largest % self.granularity:
+        require_count("batch test", largest=self.largest, granularity=self.granularity)
+        if self.largest % self.granularity:
             raise ValueError(
-                f"largest {self.largest} must be a multiple of granularity {self.granularity} >= 1"
+                f"largest {self.largest} must be a multiple of granularity {self.granularity}"
             )
         for name in ("eta", "theta", "nu", "share"):
-            value = getattr(self, name, None)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive: {value!r}")
+            if (value := getattr(self, name, None)) is not None:
+                require_positive("batch test", **{name: value})
 
     def next_batch(
         self, batch: int, *, progress: float, statistics: GradientStatistics | None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stepladder.batching import register_measurement
+from stepladder.batching import register_measurement, require_count, require_positive
 from stepladder.card import Card
 
 CARD = Card(
@@ -18,6 +18,8 @@ CARD = Card(
     note="steps(B) = a + b/B, fitted in logarithms, reproduces the five critical batches printed "
     "in the authors' notebook to 0.01.",
 )
+
+NEGLIGIBLE = 1e-6  # share of the steps below which a term of the law was not seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def critical_batch(
 
     Raises:
         ValueError: too few pairs, values that are not positive, or data that show no limit of
-            scaling (a = 0: measure larger batches).
+            scaling (a = 0: measure larger batches) or no scaling (b = 0: smaller ones).
     """
     b, y = np.asarray(batches, dtype=np.float64), np.asarray(steps, dtype=np.float64)
     if b.shape != y.shape or len(np.unique(b)) < 4:
@@ -70,9 +72,13 @@ def critical_batch(
     if not (np.isfinite(b).all() and np.isfinite(y).all() and (b > 0).all() and (y > 0).all()):
         raise ValueError("batches and steps must be positive and finite")
     start = float(b.min()) if optimal is None else optimal
+    require_positive("critical-batch", optimal=start, overhead=overhead)
+    require_count("critical-batch", resamples=resamples)
     least, samples = _fit(b, y)
     if not least > 0:
         raise ValueError("steps still fall as 1/batch: measure larger batches")
+    if samples < NEGLIGIBLE * least * b.min():
+        raise ValueError("steps do not fall with the batch: measure smaller batches")
     found = _solve(least, samples, start, overhead)
     low, high = _interval(b, y, (least, samples), start, overhead, resamples, seed)
     return CriticalBatch(
@@ -96,7 +102,7 @@ def _fit(b: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
     begin = np.log([y.min() / 2, y[b.argmin()] * b.min()])
     fit = least_squares(lambda p: np.log(np.exp(p[0]) + np.exp(p[1]) / b) - np.log(y), begin)
     least, samples = np.exp(fit.x)
-    negligible = least < 1e-6 * samples / b.max()
+    negligible = least < NEGLIGIBLE * samples / b.max()
     return (0.0 if negligible else float(least)), float(samples)
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from stepladder.batching import register_measurement
+from stepladder.batching import register_measurement, require_positive
 from stepladder.card import Card
 
 STEP = Card(
@@ -38,8 +38,7 @@ def step_law(params: float, tokens: float) -> tuple[float, float]:
     Raises:
         ValueError: either not positive.
     """
-    if not (params > 0 and tokens > 0):
-        raise ValueError(f"step-law: params {params!r} and tokens {tokens!r} must be positive")
+    require_positive("step-law", params=params, tokens=tokens)
     return 1.79 * params**-0.713 * tokens**0.307, 0.58 * tokens**0.571
 
 
@@ -55,8 +54,7 @@ def time_transfer(ratio: float, *, batch: float, critical: float) -> float:
     Raises:
         ValueError: a value that is not positive.
     """
-    if not min(ratio, batch, critical) > 0:
-        raise ValueError("time-transfer: ratio, batch and critical must be positive")
+    require_positive("time-transfer", ratio=ratio, batch=batch, critical=critical)
     return surge(batch / (critical * ratio)) / surge(batch / critical)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stepladder.batching import register_measurement
+from stepladder.batching import register_measurement, require_count
 from stepladder.card import Card
 
 CARD = Card(
@@ -69,13 +69,16 @@ class NoiseScaleMeter:
         Raises:
             ValueError: big not above small, or norms that are not finite.
         """
-        if not 0 < small < big:
+        if not 0 < small < big < math.inf:
             raise ValueError(
                 f"the noise scale needs two batch sizes, small < big, not {small} and {big}: "
                 "accumulate at least two micro-batches or use two ranks"
             )
-        if not (math.isfinite(small_square) and math.isfinite(big_square)):
-            raise ValueError("gradient norms are not finite; there is no noise scale to measure")
+        if not (0 <= small_square < math.inf and 0 <= big_square < math.inf):
+            raise ValueError(
+                "squared gradient norms are negative or not finite; there is no noise scale to "
+                "measure"
+            )
         trace = (small_square - big_square) / (1.0 / small - 1.0 / big)
         square = (big * big_square - small * small_square) / (big - small)
         self._steps.append((trace, square))
@@ -91,8 +94,12 @@ class NoiseScaleMeter:
             level: coverage of the interval.
 
         Raises:
-            ValueError: fewer than 8 steps.
+            ValueError: fewer than 8 steps, or a level outside (0, 1).
         """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"a level is between 0 and 1: {level!r}")
+        if last is not None:
+            require_count("noise scale", last=last)
         steps = np.array(self._steps[-last:] if last else self._steps, dtype=np.float64)
         if len(steps) < LEAST_STEPS:
             raise ValueError(f"a noise scale needs at least {LEAST_STEPS} steps, not {len(steps)}")

@@ -86,7 +86,7 @@ class ShardProbe:
         micro_size: samples (or tokens) in a micro-batch.
 
     Raises:
-        ValueError: fewer than two shards.
+        ValueError: fewer than two shards, or micro-batches that do not divide into them.
     """
 
     def __init__(
@@ -94,6 +94,11 @@ class ShardProbe:
     ) -> None:
         if shards < 2:
             raise ValueError("the gradient's variance needs at least two shards of a step")
+        if micro_batches < shards or micro_batches % shards:
+            raise ValueError(
+                f"{micro_batches} micro-batches do not divide into {shards} shards; accumulate a "
+                "multiple of them"
+            )
         self._parameters = list(parameters)
         self._shards, self._each = shards, micro_batches // shards
         self._size = micro_size * self._each
@@ -114,8 +119,10 @@ class ShardProbe:
             coordinates: by coordinate as well, for the coordinate-wise test.
 
         Raises:
-            ValueError: gradients that are not finite.
+            ValueError: gradients that are not finite, or a step that is not complete.
         """
+        if len(self._sums) != self._shards:
+            raise ValueError(f"{len(self._sums)} of {self._shards} shards were seen in this step")
         rows = (_unsummed(list(parts)) for parts in zip(*self._sums, strict=True))
         if not coordinates:
             return _statistics(rows, self._size)

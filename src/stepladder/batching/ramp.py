@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stepladder.batching import Measures, register_policy, round_up
+from stepladder.batching import (
+    Measures,
+    is_finite,
+    register_policy,
+    require_count,
+    require_positive,
+    round_up,
+)
 from stepladder.batching.statistics import GradientStatistics
 from stepladder.card import Card
 
@@ -33,8 +40,9 @@ class _Ramp:
     granularity: int = 1
 
     def __post_init__(self) -> None:
+        require_count("ramp", start=self.start, end=self.end, granularity=self.granularity)
         for name in ("start", "end"):
-            if getattr(self, name) < 1 or getattr(self, name) % self.granularity:
+            if getattr(self, name) % self.granularity:
                 raise ValueError(
                     f"{name} {getattr(self, name)} must be a multiple of granularity "
                     f"{self.granularity}"
@@ -64,6 +72,11 @@ class LinearRamp(_Ramp):
 
     until: float = 0.1
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (is_finite(self.until) and 0 <= self.until <= 1):
+            raise ValueError(f"linear-ramp: until is a fraction of the run: {self.until!r}")
+
     def exact(self, progress: float) -> float:
         done = min(1.0, progress / self.until) if self.until > 0 else 1.0
         return self.start + (self.end - self.start) * done
@@ -76,6 +89,15 @@ class Doubling(_Ramp):
 
     milestones: tuple[float, ...] = (1 / 3, 2 / 3)
     factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive("doubling", factor=self.factor)
+        given = self.milestones
+        if not isinstance(given, list | tuple) or not all(
+            is_finite(m) and 0 <= m <= 1 for m in given
+        ):
+            raise ValueError(f"doubling: milestones are fractions of the run: {given!r}")
 
     def exact(self, progress: float) -> float:
         passed = sum(progress >= m for m in self.milestones)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from stepladder.batching import Settings, register_conversion
+from stepladder.batching import Settings, register_conversion, require_positive
 from stepladder.card import Card
 
 CARD = Card(
@@ -28,7 +28,11 @@ def top_eigenvalue(curvature: float, noise: float, batch: float) -> float:
     Returns:
         lambda + noise / (batch lambda) where the spike stands out, else the bulk's edge
         2 sqrt(noise / batch).
+
+    Raises:
+        ValueError: a batch that is not positive.
     """
+    require_positive("random-matrix", batch=batch)
     radius = math.sqrt(noise / batch)
     return curvature + radius**2 / curvature if curvature > radius else 2.0 * radius
 
@@ -73,8 +77,7 @@ def random_matrix(
     Raises:
         ValueError: curvature or noise not positive.
     """
-    if not (curvature > 0 and noise > 0):
-        raise ValueError("random-matrix: measure curvature and noise; both must be positive")
+    require_positive("random-matrix, from measurements", curvature=curvature, noise=noise)
     now = top_eigenvalue(curvature, noise, settings.batch)
     ratio = now / top_eigenvalue(curvature, noise, settings.batch * k)
     return {"lr": settings.lr * (math.sqrt(ratio) if adaptive else ratio)}

@@ -37,10 +37,13 @@ class GradientStatistics:
         """From the inner products <g_i, g_j> of the shards' gradients, shape (shards, shards).
 
         Raises:
-            ValueError: not a square matrix of at least two shards, or not finite.
+            ValueError: not a square matrix of at least two shards, or not finite, or a size that is
+                not positive.
         """
         products = np.asarray(gram, dtype=np.float64)
-        shards = len(products)
+        shards = len(products) if products.ndim else 0
+        if not 0 < shard_size < np.inf:
+            raise ValueError(f"a shard's size must be positive and finite: {shard_size!r}")
         if products.ndim != 2 or products.shape[1] != shards or shards < 2:
             raise ValueError(f"a Gram matrix of two or more shards is needed, not {products.shape}")
         if not np.isfinite(products).all():
@@ -68,6 +71,8 @@ class GradientStatistics:
             ValueError: fewer than two shards, or not finite.
         """
         g = np.asarray(shards, dtype=np.float64)
+        if g.ndim != 2:
+            raise ValueError(f"gradients are needed as (shards, parameters), not {g.shape}")
         plain = cls.from_gram(g @ g.T, shard_size)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = shard_size * g.var(axis=0, ddof=1) / g.mean(axis=0) ** 2
