@@ -301,3 +301,17 @@ def test_noise_on_one_side_only_has_no_ratio(capsys, tmp_path):
     path.write_text("D,loss\n" + "".join(f"{a},{b}\n" for a, b in zip(d, loss, strict=True)))
     text = out(capsys, "fit", path, "--law", "kaplan-data", *FAST)
     assert "above the law more than below (over 100 times)" in " ".join(text.split())
+
+
+def test_a_law_that_is_chosen_has_the_inputs_that_are_asked_of(capsys, tmp_path):
+    n, d = np.array([(a, 20 * a * k) for a in np.geomspace(1e7, 1e9, 6) for k in (1, 2, 4, 8)]).T
+    loss = 1.7 + 400 / (6 * n * d) ** 0.15  # a law of compute alone is right
+    path = tmp_path / "runs.csv"
+    rows = zip(n, d, 6 * n * d, loss, strict=True)
+    path.write_text("N,D,C,loss\n" + "".join(",".join(f"{x}" for x in r) + "\n" for r in rows))
+    for flags in (("--flops", 1e20), ("--params", "2B", "--tokens=40B")):
+        made = json.loads(out(capsys, "forecast", path, *flags, "--json"))
+        assert made["low"] < 1.7 + 400 / (4.8e20 if "2B" in flags else 1e20) ** 0.15 < made["high"]
+        assert set(made["inputs"]) == {"params", "tokens"} if "2B" in flags else {"flops"}
+    assert "no option --parms" in err(capsys, "forecast", path, "--parms", 1)
+    assert "needs a number, not '2X'" in err(capsys, "forecast", path, "--flops", "2X")

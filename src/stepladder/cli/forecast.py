@@ -44,10 +44,10 @@ def main(argv: list[str]) -> int:
     options, rest = parse_known(Options, argv, "forecast")
     from stepladder.cli import law_view
     from stepladder.cli.console import print_json
-    from stepladder.cli.law_table import input_flags
+    from stepladder.cli.law_table import flag_names, input_flags
     from stepladder.laws.design import next_runs
 
-    fitted, notes = _fitted(options)
+    fitted, notes = _fitted(options, flag_names(rest))
     inputs = input_flags(rest, [i.name for i in fitted.law.inputs])
     made = fitted.forecast(inputs, level=options.level, rivals=options.rival or None)
     candidates = next_runs(fitted, inputs)[: options.next_runs] if options.next_runs else []
@@ -60,11 +60,13 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _fitted(options: Options) -> "tuple[Fit, tuple[str, ...]]":
+def _fitted(options: Options, told: list[str]) -> "tuple[Fit, tuple[str, ...]]":
     from stepladder.cli.law_table import fit_table
     from stepladder.laws.result import Fit
 
     if options.fit.suffix.lower() == ".json":
         return Fit.load(options.fit), ()
-    made, _, notes = fit_table(options.fit, options.law, options.map, options.where, bootstrap=0)
-    return made, notes
+    made, _, notes = fit_table(
+        options.fit, options.law, options.map, options.where, told, bootstrap=0
+    )
+    return made, (*notes, f"fitted {made.law.name}  {made.law.form}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepladder.laws import registry
+from stepladder.laws.columns import COUNTED, LETTERS
 from stepladder.laws.tables import Table, no_column, read_table, select
 from stepladder.names import did_you_mean
 
@@ -68,11 +69,17 @@ def law_columns(law_name: str, path: Path, maps: Sequence[str], where: str | Non
 
 
 def fit_table(
-    path: Path, law: str, maps: Sequence[str], where: str | None, **options: Any
+    path: Path,
+    law: str,
+    maps: Sequence[str],
+    where: str | None,
+    told: Sequence[str] = (),
+    **options: Any,
 ) -> "tuple[Fit, list[Ranked], tuple[str, ...]]":
     """Fit a law, or the one that forecasts best, to a table; the ranking, and remarks.
 
     Args:
+        told: inputs that a law which is chosen must have, since a run is told by them.
         options: of `laws.fit`.
     """
     from stepladder.laws import fit
@@ -83,11 +90,18 @@ def fit_table(
         table = every_column(path, maps, where)
         shared = {name: options[name] for name in ("noise", "drop_worst") if name in options}
         ranking = best_law(table.columns, target_of(table.columns), rows=table.rows, **shared)
-        law = ranking[0].law
+        law = _first_with(told, ranking).law
     else:
         table = law_columns(law, path, maps, where)
     made = fit(law, table.columns, rows=table.rows, **options)
     return made, ranking, (*table.notes, *_splits(path, made))
+
+
+def _first_with(told: Sequence[str], ranking: "Sequence[Ranked]") -> "Ranked":
+    """The best law that has these inputs; the best of all where none has them."""
+    has = {one.law: {i.name for i in registry.get(one.law).inputs} for one in ranking}
+    suited = (one for one in ranking if one.backtest and has[one.law].issuperset(told))
+    return next(suited, ranking[0])
 
 
 def _splits(path: Path, made: "Fit") -> list[str]:
@@ -109,8 +123,14 @@ def _splits(path: Path, made: "Fit") -> list[str]:
     ]
 
 
+def flag_names(rest: Sequence[str]) -> list[str]:
+    """Names of inputs among flags, whatever their values: params and tokens."""
+    flags = (text.partition("=")[0] for text in rest if text.startswith("--"))
+    return [flag.lstrip("-").replace("-", "_") for flag in flags]
+
+
 def input_flags(rest: Sequence[str], names: Sequence[str]) -> dict[str, float]:
-    """`--params 7e9 --tokens=1.4e11` as numbers by input name.
+    """`--params 7e9 --tokens=140B` as numbers by input name.
 
     Raises:
         ValueError: an unknown flag, or a value that is not one number.
@@ -138,10 +158,16 @@ def choice_flags(rest: Sequence[str], names: Sequence[str]) -> dict[str, tuple[f
             near = did_you_mean(name, names)
             raise ValueError(f"there is no option {flag}{near}; inputs are {', '.join(names)}")
         try:
-            result[name] = tuple(float(part) for part in text.split(","))
+            result[name] = tuple(_number(part) for part in text.split(","))
         except ValueError:
             raise ValueError(f"{flag} needs a number, not {text!r}") from None
     return result
+
+
+def _number(text: str) -> float:
+    """7e9, or 7B as `count` writes it."""
+    letter = text[-1:].lower()
+    return float(text[:-1]) * LETTERS[letter] if letter in COUNTED else float(text)
 
 
 def counts(inputs: Mapping[str, float]) -> str:

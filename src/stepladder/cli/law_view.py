@@ -96,7 +96,7 @@ def show_forecast(made: Forecast, candidates: Sequence[Candidate]) -> None:
         if factor > 1:
             console.print(f"  {name} lies {factor:.3g} times beyond the fitted range")
     if len(made.weights) > 1:
-        console.print(_shares(made.weights), highlight=False)
+        print_indented(console, _shares(made.weights))
     if candidates:
         console.print(_candidates_table(candidates))
 
@@ -161,15 +161,15 @@ def show_backtest(made: Backtest) -> None:
     """Print a backtest: errors first, then the dearest runs."""
     console = Console()
     console.print(
-        f"[bold]{made.law}[/] fitted on {made.trained} runs, forecast {made.held} "
-        f"that cost up to {made.reach:.3g} times more ({made.status})\n"
+        f"[bold]{made.law}[/]  {made.trained} runs ({made.status}) forecast {made.held} "
+        f"that cost up to {made.reach:.3g} times more\n"
         f"  error {made.error:.3%} (bias {made.bias:+.3%}), dearest run {made.largest:+.3%}, "
         f"R2 {made.r2:.3f}\n"
         f"  {made.level:.0%} intervals held {made.coverage:.0%} of outcomes",
         highlight=False,
     )
     if len(made.weights) > 1:
-        console.print(_shares(made.weights), highlight=False)
+        print_indented(console, _shares(made.weights))
     table = Table("row", "cost", "outcome", "forecast", "interval", "")
     for one in sorted(made.outcomes, key=lambda o: -o.cost)[:10]:
         interval = f"{one.low:.4f} to {one.high:.4f}"
@@ -195,7 +195,7 @@ def ranked_json(one: Ranked) -> dict[str, Any]:
 
 def _shares(weights: Mapping[str, float]) -> str:
     told = ", ".join(f"{name} {weight:.0%}" for name, weight in weights.items())
-    return f"  laws, by their error on the dearest runs: {told}"
+    return f"laws, by their error on the dearest runs: {told}"
 
 
 def _values_table(fit: Fit) -> Table:
@@ -246,7 +246,7 @@ def _times(x: float) -> str:
 
 
 def _show_ranking(console: Console, ranking: Sequence[Ranked]) -> None:
-    table = Table("law", "error at the dearest", "intervals held", "fitted to the others")
+    table = Table("law", "error at the dearest", "intervals held", "fit to the others")
     for one in ranking:
         if one.backtest is None:
             table.add_row(one.law, "", "", f"[dim]{escape(one.reason.partition(':')[0])}[/]")

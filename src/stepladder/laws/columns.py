@@ -65,6 +65,7 @@ RATES = _set(
 SYNONYMS = {"param": "params", "parameter": "params", "parameters": "params", "token": "tokens",
             "flop": "flops", "macs": "flops"}  # fmt: skip
 LETTERS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21}
+COUNTED = tuple("kmbgt")  # those after a count: 135M, 1.3B
 SCALES = {"thousand": 1e3, "million": 1e6, "mil": 1e6, "billion": 1e9, "bn": 1e9, "trillion": 1e12}
 FLOPS = "kmgtpez"  # letters before flops: a kilo to a zetta
 SPELLED, SEGMENT, QUALIFIED, OTHER = 1, 2, 3, 4  # how surely a column is meant, best first

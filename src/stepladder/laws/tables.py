@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stepladder.laws.columns import LETTERS, readings, recognise, said
+from stepladder.laws.columns import COUNTED, LETTERS, readings, recognise, said
 from stepladder.laws.expressions import Column, evaluate
 from stepladder.laws.numerals import PLAIN, Numerals, numbers, numerals_of
 from stepladder.names import did_you_mean
@@ -32,7 +32,6 @@ HINTS = (
     ("loss", "log(ppl)", ("ppl",)),
 )
 SHOWN = 6  # columns named in a message
-COUNTED = tuple("kmbgt")  # letters after a count: 135M, 1.3B
 
 
 @dataclass(frozen=True)
