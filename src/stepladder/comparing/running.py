@@ -23,7 +23,14 @@ Pair = tuple[Recipe, Recipe]
 
 FORMAT = 1
 LEVEL = 0.9
-TUNED = "that was best at its smallest rung, and does not carry up"
+# What is said of an arm that diverges, by the rate that it had.
+CHANGE = "lengthen its warmup, clip its gradients, or change its parametrization"
+GIVEN = f"as its recipe has it: {CHANGE}"
+AT_THE_EDGE = (
+    "that was best on its tuning seeds, where it did not: its best rates are close to those that "
+    "diverge; tune on more seeds (--tuning-seeds), lengthen its warmup, or clip its gradients"
+)
+TUNED = f"that was best at its smallest rung, and does not carry up: {CHANGE}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,22 +154,25 @@ def _climb(plan: Plan, rungs: Sequence[Pair], execute: Execute) -> list[list[lis
     results = iter(execute(asked))
     nested = [[[next(results) for _ in seeds[arm]] for _ in rungs] for arm in (0, 1)]
     for arm, name in enumerate(NAMES):
-        why = "as its recipe has it" if arm and plan.lever_as_given else TUNED
-        _require_trained(name, nested[arm], rungs, arm, why)
+        _require_trained(
+            name,
+            nested[arm],
+            [pair[arm] for pair in rungs],
+            given=arm == LEVER and plan.lever_as_given,
+        )
     return nested
 
 
 def _require_trained(
-    name: str, results: Sequence[Sequence[Result]], rungs: Sequence[Pair], arm: int, why: str
+    name: str, results: Sequence[Sequence[Result]], recipes: Sequence[Recipe], *, given: bool
 ) -> None:
-    for pair, runs in zip(rungs, results, strict=True):
+    for i, (recipe, runs) in enumerate(zip(recipes, results, strict=True)):
         lost = sum(r["diverged"] for r in runs)
         if lost:
-            recipe = pair[arm]
+            why = GIVEN if given else TUNED if i else AT_THE_EDGE
             raise ValueError(
                 f"{name} diverged in {lost} of {len(runs)} seeds at width {recipe.model.width} "
-                f"with the rate {recipe.optimizer.lr:.3g} {why}: "
-                "lengthen its warmup, clip its gradients, or change its parametrization"
+                f"with the rate {recipe.optimizer.lr:.3g} {why}"
             )
 
 
