@@ -121,6 +121,29 @@ def test_runs_in_one_table(tmp_path):
     np.testing.assert_allclose(second.lr[300:], rates("cosine")[300:3981], rtol=1e-3)
 
 
+def test_a_dashboards_export_with_two_losses_gaps_and_a_resume(capsys, tmp_path):
+    run = made_up("cosine", 0.002)
+    cells = {
+        int(s): (f"{run.lr[s]:.6g}", f"{y:.5f}") for s, y in zip(run.at, run.loss, strict=True)
+    }
+    lines = ['"Step","train/lr","train/loss","val/loss"']
+    for step, (lr, loss) in cells.items():
+        if step > 2800:
+            lines.append(f"{step},{lr},,")  # still to come
+        elif not 1000 < step < 1200:
+            lines.append(f"{step},{lr},{loss},")
+        if step == 2000:  # resumed from an older checkpoint
+            again = [f"{s},{a},{b}," for s, (a, b) in cells.items() if 1800 < s <= 2000]
+            lines += ["1900,,,3.1", *again]
+    path = tmp_path / "export.csv"
+    path.write_text("\n".join(lines))
+    made = json.loads(call(capsys, path, "--where", "step < 2600", "--json"))
+    assert any("read loss from 'train/loss'" in n and "loss=val/loss" in n for n in made["notes"])
+    truth = dict(zip(run.at.tolist(), run.loss.tolist(), strict=True))
+    assert made["forecast"] == pytest.approx(truth[made["step"]], rel=0.01)
+    assert made["score"]["points"] > 3  # what --where held out
+
+
 def test_rates_before_the_first_row_rise_from_zero(tmp_path):
     path = tmp_path / "late.csv"
     path.write_text("step,lr,loss\n100,0.2,3\n200,0.2,2.9\n400,0.1,2.8\n")

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from stepladder.laws.columns import readings, recognise
+from stepladder.laws.curve_forecast import LEAST_ROWS
 from stepladder.laws.curves import Curve
 from stepladder.laws.expressions import Column
 from stepladder.laws.law import Array, Index, Mask
 from stepladder.laws.points import rows_text
-from stepladder.laws.tables import no_column, read_table, select
+from stepladder.laws.tables import Table, no_column, read_table, select
 
 COLUMNS = ("steps", "lr", "loss")
 NEGLIGIBLE = 0.01  # of a run: the rise before a first row that early needs no word
@@ -72,6 +74,8 @@ def read_logged(path: Path, maps: Sequence[str], where: str | None) -> list[Logg
             for one step.
     """
     table = read_table(path)
+    chosen, said = _loss_column(table, maps)
+    maps = [*maps, *chosen]
     columns = select(table, [*COLUMNS, "run"], maps=maps).columns
     absent = "" if "steps" in columns else "steps"
     if not absent and not {"lr", "loss"} & set(columns):
@@ -80,17 +84,40 @@ def read_logged(path: Path, maps: Sequence[str], where: str | None) -> list[Logg
         raise ValueError(no_column(path, absent, list(table.columns), columns))
     kept = np.ones(len(table), dtype=bool)
     if where is not None:
-        rows = select(table, ["steps"], maps=maps, where=where).rows
+        rows = select(table, ["steps"], maps=[*maps, "step=steps"], where=where).rows
         kept = np.isin(np.arange(1, len(table) + 1), rows)
     runs = columns.get("run", np.full(len(table), ""))
+    said = (*table.notes, *said)
     return [
-        _one(f"{path.name} {run}".strip(), columns, runs == run, kept)
+        _one(f"{path.name} {run}".strip(), columns, runs == run, kept, said)
         for run in dict.fromkeys(runs.tolist())
     ]
 
 
-def _one(name: str, columns: Mapping[str, Column], mine: Mask, kept: Mask) -> Logged:
-    """One run of a table; `mine` are its rows, `kept` those to learn from."""
+def _loss_column(table: Table, maps: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """A map of the loss and a remark, where several columns may be it and nothing is said.
+
+    A log of training has its validation loss now and then, its training loss at every step: of the
+    likeliest columns the first that is logged often enough for a curve.
+    """
+    likely = [one.column for one in readings("loss", table.columns)]
+    told = any(text.partition("=")[0].strip() == "loss" for text in maps)
+    if told or "loss" not in recognise(["loss"], likely) or len(likely) < 2:
+        return [], ()
+    often = [c for c in likely if _count(table.columns[c]) >= LEAST_ROWS]
+    chosen = (often or likely)[0]
+    other = next(column for column in likely if column != chosen)
+    return [f"loss={chosen}"], (f"read loss from {chosen!r}; --map 'loss={other}' takes another",)
+
+
+def _count(cells: Column) -> int:
+    return 0 if cells.dtype.kind in "US" else int(np.isfinite(cells).sum())
+
+
+def _one(
+    name: str, columns: Mapping[str, Column], mine: Mask, kept: Mask, said: tuple[str, ...]
+) -> Logged:
+    """One run of a table; `mine` are its rows, `kept` those to learn from, `said` its remarks."""
     rows = (np.flatnonzero(mine) + 1).tolist()
     empty = np.full(len(rows), np.nan)
     step, lr, loss = (
@@ -113,7 +140,7 @@ def _one(name: str, columns: Mapping[str, Column], mine: Mask, kept: Mask) -> Lo
         loss=loss[there & known],
         held_at=at[there & ~known],
         held_loss=loss[there & ~known],
-        notes=notes,
+        notes=(*said, *notes),
     )
 
 
