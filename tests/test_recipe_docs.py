@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from stepladder.data.tokenizers import byte_tokenizer_json, load_tokenizer
 from stepladder.recipe import Recipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipe.md"
@@ -17,6 +18,12 @@ SHORT, WHOLE = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8")
 @pytest.mark.parametrize("text", [SHORT, WHOLE], ids=["short", "whole"])
 def test_a_recipe_of_the_page_is_one(text: str) -> None:
     assert Recipe.from_toml(text).steps == 2_000_000 // 1024
+
+
+def test_its_model_has_a_place_for_every_token() -> None:
+    recipe = Recipe.from_toml(SHORT)
+    tokenizer = load_tokenizer(recipe.data.tokenizer, byte_tokenizer_json())
+    assert recipe.model.vocab_size == tokenizer.vocab_size
 
 
 def test_both_are_the_same_run() -> None:
