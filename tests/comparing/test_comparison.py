@@ -144,7 +144,7 @@ def test_a_rate_that_does_not_carry_up_is_named():
 
 def test_a_best_rate_that_diverges_on_another_seed_asks_for_more_tuning_seeds():
     world = World(diverges=lambda recipe: recipe.seed == 1 and recipe.optimizer.name == "lion")
-    said = r"the lever diverged in 1 of 3 seeds at width 16 .* close to those .* --tuning-seeds"
+    said = r"the lever diverged in 1 of 3 seeds at width 16 .* close to those .*--tuning-seeds"
     with pytest.raises(ValueError, match=said):
         compared(world)
 
