@@ -1,20 +1,17 @@
 """`stepladder compare` as a user drives it: a text and two recipes of their own."""
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from stepladder.cli import main
 from stepladder.cli.compare import fields
 from stepladder.recipe import Data, Model, Optimizer, Parametrization, Recipe
+
+from .conftest import Verb, finished, interrupt
 
 BASE = Recipe(
     model=Model(
@@ -27,6 +24,7 @@ BASE = Recipe(
     batch=128,
     validation=2_048,
 )
+PAIR = ("base.toml", "lever.toml")
 SMALL = ("--scales", "1", "2", "3", "--seeds", "2", "--rates", "3", "--device", "cpu")
 
 
@@ -48,29 +46,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stepladder(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs the verb in the place, with a cache of its own; status, output, errors."""
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("STEPLADDER_CACHE", str(place / "cache"))
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def stepladder(*words: str) -> tuple[int, str, str]:
-        status = main(["compare", *words])
-        return status, *capsys.readouterr()
-
-    return stepladder
+def compare(stepladder: Verb) -> Verb:
+    """The verb; status, output, errors."""
+    return partial(stepladder, "compare")
 
 
-def test_the_whole_story(place: Path, stepladder) -> None:
+def test_the_whole_story(place: Path, cache: Path, compare: Verb) -> None:
     """Planned, interrupted, resumed, and then free: no run is paid for twice."""
-    status, out, err = stepladder("base.toml", "lever.toml", *SMALL, "--plan")
+    status, out, err = compare(*PAIR, *SMALL, "--plan")
     assert status == 0, err
     assert "optimizer.name: 'adamw' -> 'adam-atan2'" in out
     assert "18 runs" in out
     assert not (place / "runs").exists()
 
-    paid = interrupted(place)
-    status, out, err = stepladder("base.toml", "lever.toml", *SMALL, "--json")
+    paid = interrupt(("compare", *PAIR, *SMALL), place, cache, runs=1)
+    status, out, err = compare(*PAIR, *SMALL, "--json")
     assert status == 0, err
     content = json.loads(out)
     assert len(content["rungs"]) == 3
@@ -82,47 +72,20 @@ def test_the_whole_story(place: Path, stepladder) -> None:
     results = finished(place)
     assert paid.items() <= results.items()
 
-    status, out, err = stepladder("base.toml", "lever.toml", *SMALL)
+    status, out, err = compare(*PAIR, *SMALL)
     assert content["verdict"] in out
     assert results == finished(place)
 
 
-def test_a_lever_as_given_is_planned_without_its_search(stepladder) -> None:
-    words = ("base.toml", "lever.toml", *SMALL, "--plan")
+def test_a_lever_as_given_is_planned_without_its_search(compare: Verb) -> None:
+    words = (*PAIR, *SMALL, "--plan")
     runs = {}
     for given in ((), ("--lever-as-given",)):
-        status, out, err = stepladder(*words, *given, "--json")
+        status, out, err = compare(*words, *given, "--json")
         assert status == 0, err
         runs[bool(given)] = json.loads(out)["bill"]["runs"]
     assert runs[False] - runs[True] == 3  # the rates that SMALL tries
-    assert "the lever keeps the rate of its recipe" in stepladder(*words, "--lever-as-given")[1]
-
-
-def interrupted(place: Path) -> dict[Path, int]:
-    """Stops a comparison with Ctrl-C after its first run; what is paid for by then."""
-    going = subprocess.Popen(
-        [sys.executable, "-m", "stepladder", "compare", "base.toml", "lever.toml", *SMALL],
-        cwd=place,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    end = time.monotonic() + 240
-    while not finished(place):
-        assert going.poll() is None, going.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    going.send_signal(signal.SIGINT)
-    _, said = going.communicate(timeout=60)
-    assert going.returncode == 130
-    assert "the same command resumes" in said
-    return finished(place)
-
-
-def finished(place: Path) -> dict[Path, int]:
-    """Results with the times they were written."""
-    return {file: file.stat().st_mtime_ns for file in place.glob("runs/*/result.json")}
+    assert "the lever keeps the rate of its recipe" in compare(*words, "--lever-as-given")[1]
 
 
 @pytest.mark.parametrize(
@@ -137,9 +100,9 @@ def finished(place: Path) -> dict[Path, int]:
     ],
 )
 def test_bad_input_is_named_before_anything_runs(
-    stepladder, tmp_path: Path, words: tuple[str, ...], said: str
+    compare: Verb, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
-    status, _, err = stepladder(*words, "--root", str(tmp_path), "--device", "cpu")
+    status, _, err = compare(*words, "--root", str(tmp_path), "--device", "cpu")
     assert status == 2
     assert said in err
     assert not (tmp_path / "runs").exists()

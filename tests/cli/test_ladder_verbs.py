@@ -1,17 +1,14 @@
 """The verbs of a ladder as a user drives them: plan, climb, train, score on a text of their own."""
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-PLAN = ("plan", "1e12", "--data", "text", "--tokenizer", "bytes", "--context", "32")
+from .conftest import Verb, finished, interrupt
+
+PLAN = ("plan", "6e11", "--data", "text", "--tokenizer", "bytes", "--context", "32")
 SMALL = ("--ratio", "0.1", "--device", "cpu")
 
 
@@ -27,51 +24,26 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def stepladder(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a place, with a cache of its own."""
-    return subprocess.run(command(words), cwd=place, env=surroundings(place), **CAPTURED)
-
-
-CAPTURED = {"capture_output": True, "text": True, "timeout": 300}
-
-
-def command(words: tuple[str, ...]) -> list[str]:
-    return [sys.executable, "-m", "stepladder", *words]
-
-
-def surroundings(place: Path) -> dict[str, str]:
-    return os.environ | {"STEPLADDER_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
-
-
-def test_the_whole_story(place: Path) -> None:
-    planned = stepladder(place, *PLAN, *SMALL, "--json")
-    assert planned.returncode == 0, planned.stderr
-    plan = json.loads(planned.stdout)
+def test_the_whole_story(place: Path, cache: Path, stepladder: Verb) -> None:
+    planned = stepladder(*PLAN, *SMALL, "--json")
+    assert planned.status == 0, planned.err
+    plan = json.loads(planned.out)
     assert plan["target"]["data"]["source"] == "text"
-    early = stepladder(place, "train")
-    assert (early.returncode, "climb first" in early.stderr) == (2, True)
+    early = stepladder("train")
+    assert (early.status, "climb first" in early.err) == (2, True)
 
-    interrupted = subprocess.Popen(
-        command(("climb",)), cwd=place, env=surroundings(place), stderr=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: len(list(place.glob("runs/*/result.json"))) >= 2, interrupted)
-    interrupted.send_signal(signal.SIGINT)
-    _, said = interrupted.communicate(timeout=60)
-    assert interrupted.returncode == 130
-    assert "the same command resumes" in said
-    paid = set(place.glob("runs/*/result.json"))
-
-    climbed = stepladder(place, "climb", "--json")
-    assert climbed.returncode == 0, climbed.stderr
-    forecast = json.loads(climbed.stdout)
+    paid = interrupt(("climb",), place, cache, runs=2)
+    climbed = stepladder("climb", "--json")
+    assert climbed.status == 0, climbed.err
+    forecast = json.loads(climbed.out)
     assert forecast["interval"][0] < forecast["forecast"] < forecast["interval"][1]
-    assert paid < set(place.glob("runs/*/result.json"))
+    assert paid.items() < finished(place).items()
 
-    trained = stepladder(place, "train", "--json")
-    assert trained.returncode == 0, trained.stderr
-    outcome = json.loads(trained.stdout)
-    assert "at 50% of its way, heading for" in trained.stderr
-    scored = json.loads(stepladder(place, "score", "--json").stdout)
+    trained = stepladder("train", "--json")
+    assert trained.status == 0, trained.err
+    outcome = json.loads(trained.out)
+    assert "at 50% of its way, heading for" in trained.err
+    scored = json.loads(stepladder("score", "--json").out)
     assert scored["outcome"] == outcome["loss"]
     assert scored["forecast"] == forecast["forecast"]
     assert scored["relative_error"] == pytest.approx(
@@ -79,17 +51,9 @@ def test_the_whole_story(place: Path) -> None:
     )
     looks = [look["progress"] for look in scored["monitor"]["headings"]]
     assert looks == pytest.approx([0.25, 0.5, 0.75], abs=0.05)  # in whole steps of a small target
-    shown = stepladder(place, "score")
-    assert (place / "ladders" / plan["name"] / "report.html").exists(), shown.stderr
-    assert "report" in shown.stdout
-
-
-def wait_for(ready, process: subprocess.Popen, seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert process.poll() is None, "it ended by itself"
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    shown = stepladder("score")
+    assert (place / "ladders" / plan["name"] / "report.html").exists(), shown.err
+    assert "report" in shown.out
 
 
 @pytest.mark.parametrize(
@@ -107,11 +71,13 @@ def wait_for(ready, process: subprocess.Popen, seconds: float = 240) -> None:
         (("clmb",), "did you mean 'climb'"),
     ],
 )
-def test_bad_input_is_named_in_one_line(place: Path, words: tuple[str, ...], said: str) -> None:
+def test_bad_input_is_named_in_one_line(
+    place: Path, stepladder: Verb, words: tuple[str, ...], said: str
+) -> None:
     empty = place / "elsewhere"
     empty.mkdir(exist_ok=True)
     root = () if words[0] in ("clmb",) else ("--root", str(empty))
-    result = stepladder(place, *words, *root)
-    assert result.returncode == 2
-    assert said in result.stderr
-    assert "Traceback" not in result.stderr
+    result = stepladder(*words, *root)
+    assert result.status == 2
+    assert said in result.err
+    assert "Traceback" not in result.err

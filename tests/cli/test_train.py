@@ -1,16 +1,15 @@
 """`stepladder train RECIPE.toml` as a user runs it, twice with different horizons."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stepladder.recipe import Data, Model, Optimizer, Recipe, Schedule
+
+from .conftest import Verb
 
 SHAPE = Model(
     width=16, depth=1, heads=2, kv_heads=2, head_size=8, mlp_width=32, context=16, vocab_size=257
@@ -39,23 +38,16 @@ def place(tmp_path_factory) -> Path:
     return root
 
 
-def test_a_longer_run_pays_for_the_rest_and_says_so(place):
+def test_a_longer_run_pays_for_the_rest_and_says_so(stepladder: Verb) -> None:
     first, second, again = (
-        subprocess.run(
-            [sys.executable, "-m", "stepladder", "train", name, "--json", "--device", "cpu"],
-            cwd=place,
-            env=os.environ | {"STEPLADDER_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        stepladder("train", name, "--json", "--device", "cpu")
         for name in ("short.toml", "long.toml", "long.toml")
     )
-    assert [run.returncode for run in (first, second, again)] == [0, 0, 0], second.stderr
-    short, long = json.loads(first.stdout), json.loads(second.stdout)
-    assert "goes on from" not in first.stderr + again.stderr
-    said = " ".join(second.stderr.split())
+    assert [run.status for run in (first, second, again)] == [0, 0, 0], second.err
+    short, long = json.loads(first.out), json.loads(second.out)
+    assert "goes on from" not in first.err + again.err
+    said = " ".join(second.err.split())
     assert f"goes on from step 30 of 80, paid for by run {short['key']}: 62% of it is left" in said
     assert long["trunk"] == {"run": short["key"], "step": 30}
     assert (long["steps"], long["paid_steps"]) == (80, 50)
-    assert json.loads(again.stdout) == long
+    assert json.loads(again.out) == long
