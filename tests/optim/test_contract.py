@@ -1,6 +1,8 @@
 """One contract for every registered optimizer."""
 
+import copy
 import io
+import pickle
 
 import pytest
 import torch
@@ -92,6 +94,89 @@ def test_refuses_another_optimizers_state(name):
     run(foreign, params, 1)
     with pytest.raises(ValueError, match=f"cannot resume {name} from the state of {other}"):
         make(name, parameters(SMALL)).load_state_dict(foreign.state_dict())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_refuses_a_state_that_was_not_built_here(name):
+    params = parameters(SMALL)
+    plain = torch.optim.SGD(params, lr=0.1, momentum=0.9)
+    run(plain, params, 1)
+    with pytest.raises(ValueError, match=r"that stepladder\.optim\.build did not make"):
+        make(name, params).load_state_dict(plain.state_dict())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shapes", [((6, 5), (4, 5), (3,)), ((9, 4), (4, 5), (3,)), ((2,),) * 3])
+def test_refuses_the_state_of_other_shapes(name, shapes):
+    """torch's fused kernels would read and write beyond its end."""
+    params = parameters(shapes)
+    other = make(name, params)
+    run(other, params, 1)
+    with pytest.raises(ValueError, match=f"cannot resume {name}: the saved state of parameter 0"):
+        make(name, parameters(SMALL)).load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("name", sorted(LOW_RANK))
+def test_refuses_the_state_of_other_options(name):
+    params = parameters(SMALL)
+    other = make(name, params, rank=3)
+    run(other, params, 1)
+    with pytest.raises(ValueError, match="the options that it was saved with"):
+        make(name, params, rank=2).load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_goes_on_as_the_original(name, copied):
+    """To the bit where the arithmetic is ours; torch's own forget which kernel they had."""
+    params = parameters(SMALL)
+    optimizer = make(name, params)
+    run(optimizer, params, 3)
+    twins, twin = copied((params, optimizer))
+    for a, b in zip(run(optimizer, params, 4, 3), run(twin, twins, 4, 3), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    twins[0].grad = torch.ones_like(twins[0]).to_sparse()
+    with pytest.raises((ValueError, RuntimeError), match="sparse"):
+        twin.step(lambda: torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "muon"])
+def test_an_added_group_is_one_of_its_own(name):
+    params = parameters(SMALL)
+    optimizer = make(name, params[:1])
+    run(optimizer, params[:1], 2)
+    optimizer.add_param_group({"params": params[1:]})
+    run(optimizer, params, 2, start=2)
+    assert {g["initial_lr"] for g in optimizer.param_groups} == {0.01}
+    again = [nn.Parameter(p.detach().clone()) for p in params]
+    resumed = make(name, [{"params": again[:1]}, {"params": again[1:]}])
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # torch would share tensors
+    assert equal(run(resumed, again, 3, start=4), run(optimizer, params, 3, start=4))
+    optimizer.add_param_group({"params": nn.Parameter(torch.ones(2, dtype=torch.complex64))})
+    with pytest.raises(ValueError, match="an added group: complex"):
+        optimizer.step(lambda: torch.tensor(1.0))
+
+
+def test_muon_adds_no_group():
+    optimizer = make("muon", parameters(SMALL))
+    with pytest.raises(ValueError, match="build it anew with all groups"):
+        optimizer.add_param_group({"params": parameters(SMALL)})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_named_parameters_are_parameters(name):
+    named, plain = parameters(SMALL), parameters(SMALL)
+    groups = [(f"layer.{i}", p) for i, p in enumerate(named)]
+    assert equal(run(make(name, groups), named, 3), run(make(name, plain), plain, 3))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("adafactor", "muon")])
+def test_empty_parameters_are_passed_over(name):
+    """A process's share of a sharded model may be empty. (torch's Adafactor and Muon refuse.)"""
+    params = parameters((*SMALL, (0, 5), (5, 0), (0,)))
+    with_empty = run(make(name, params), params, 3)
+    clean = parameters(SMALL)
+    assert equal(with_empty[:3], run(make(name, clean), clean, 3))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -227,6 +312,9 @@ def test_sparse_gradients_are_refused(name):
         (None, {"lr": float("nan")}, "lr must be finite"),
         (None, {"weight_decay": float("inf")}, "weight_decay must be finite"),
         (None, {"betas": (0.9, 1.0)}, "betas are two numbers"),
+        (None, {"betas": 0.9}, "betas are two numbers"),
+        (None, {"eps": -1.0}, "eps must be finite and not negative"),
+        ([{"params": [nn.Parameter(torch.ones(2))], "betas": (0.9, 2.0)}], {}, "group 0: betas"),
         (None, {"gamm": 1.0}, "has no option 'gamm'"),
     ],
 )
@@ -243,6 +331,23 @@ def test_unknown_names_get_the_nearest():
         build("mars-lion", parameters(SMALL), lr=0.1, gama=0.1)
     with pytest.raises(ValueError, match="did you mean 'compiled'"):
         build("lion", parameters(SMALL), lr=0.1, mode="compile")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("galore", {"rank": 0}, "rank must be a whole number, 1 or more"),
+        ("fira", {"gap": 2.5}, "gap must be a whole number, 1 or more"),
+        ("mars-lion", {"gamma": float("nan")}, "gamma must be finite and not negative"),
+        ("schedule-free-sgd", {"r": -1.0}, "r must be finite and not negative"),
+        ("adabound", {"gamma": 0.0}, "gamma must be positive"),
+        ("innaprop", {"beta": 0.0}, "beta must be positive"),
+        ("smag", {"c": 0.0}, "c divides the step"),
+    ],
+)
+def test_options_that_cannot_be_are_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, parameters(SMALL), lr=0.1, **options)
 
 
 @pytest.mark.parametrize("name", RULES)

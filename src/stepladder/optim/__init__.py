@@ -88,7 +88,8 @@ def build(
         params = {**params, "mode": mode}
     check_options(name, builder, params)
     check_betas(name, betas)
-    groups = checked_groups(name, param_groups, lr=lr, weight_decay=weight_decay)
+    rates = {"lr": lr, "weight_decay": weight_decay} | ({} if eps is None else {"eps": eps})
+    groups = checked_groups(name, param_groups, **rates)
     optimizer = builder(groups, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **params)
     return guard(name, optimizer)
 

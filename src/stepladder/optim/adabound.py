@@ -33,6 +33,10 @@ class AdaBound(Rule):
     final: float = 100.0
     gamma: float = 1e-3
 
+    def __post_init__(self) -> None:
+        if not self.gamma > 0:
+            raise ValueError(f"adabound: gamma must be positive: {self.gamma!r}")
+
     def init(self, p: Tensor) -> State:
         return {"m": p.new_zeros(p.shape), "v": p.new_zeros(p.shape)}
 

@@ -7,12 +7,11 @@ state is float32. A deterministic alternative to stochastic rounding (Kahan's co
 
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from stepladder.names import did_you_mean
 from stepladder.optim.compiled import (
@@ -26,7 +25,7 @@ from stepladder.optim.compiled import (
     worth_compiling,
 )
 from stepladder.optim.foreach import Many
-from stepladder.optim.guard import Groups
+from stepladder.optim.guard import Groups, Guarded
 from stepladder.optim.rule import Hyper, Measured, Rule, State
 
 MODES = ("foreach", "loop", "compiled")
@@ -34,7 +33,7 @@ LOW_PRECISION = (torch.bfloat16, torch.float16)
 Update = Callable[[Tensor, Tensor, State, Hyper], None]
 
 
-class RuleOptimizer(Optimizer):
+class RuleOptimizer(Guarded):
     """A torch optimizer made from a rule.
 
     Args:
@@ -51,6 +50,8 @@ class RuleOptimizer(Optimizer):
         ValueError: an unknown mode; a parameter whose first dimension is not `trials`.
     """
 
+    built_with = ("rule", "trials", "_mode")
+
     def __init__(
         self,
         groups: Groups,
@@ -65,7 +66,6 @@ class RuleOptimizer(Optimizer):
         self.rule = rule
         self.trials = trials
         self._mode = "loop" if trials or not (rule.flat or mode == "compiled") else mode
-        self._passes = _passes(rule) if self._mode == "compiled" else []
         if trials is not None:
             self._check_trials(trials)
 
@@ -101,18 +101,22 @@ class RuleOptimizer(Optimizer):
                 )
 
     def _due(self, group: dict[str, Any]) -> Iterator[tuple[int, list[Tensor]]]:
-        """Parameters that have a gradient, by the number of the step they take (1 is the first)."""
+        """Parameters that have a gradient, by the number of the step they take (1 is the first).
+
+        Empty ones (a process's share of a sharded model may be) have nothing to update.
+        """
         by_step: dict[int, list[Tensor]] = {}
         for p in group["params"]:
-            if p.grad is not None:
+            if p.grad is not None and p.numel():
                 state = self.state[p]
                 if not state:
-                    state.update(self._initial(p))
+                    state.update(self.fresh_state(p))
                 state["step"] += 1
                 by_step.setdefault(int(state["step"].item()), []).append(p)
         yield from by_step.items()
 
-    def _initial(self, p: Tensor) -> State:
+    def fresh_state(self, p: Tensor) -> State:
+        """The state of a parameter before its first step."""
         low = p.dtype in LOW_PRECISION
         template = p.float() if low else p
         state = {"step": torch.zeros((), dtype=torch.float32), **self._state_of(template)}
@@ -166,6 +170,10 @@ class RuleOptimizer(Optimizer):
             p.copy_(wide)
             self.state[p]["residual"].copy_(wide - p.float())
 
+    @cached_property
+    def _passes(self) -> list[Batched]:
+        return _passes(self.rule)
+
     def _fuses(self, p: Tensor) -> bool:
         assert p.grad is not None
         return worth_compiling(p, p.grad) and (
@@ -173,6 +181,8 @@ class RuleOptimizer(Optimizer):
         )
 
     def _run_compiled(self, params: list[Tensor], h: Hyper) -> None:
+        if not params:  # `_passes` would load the compiler
+            return
         view = (lines if self.rule.coupled else vector) if self.rule.flat else matrix
         computed = [self._widened(p) for p in params]
         rows: list[Row] = []

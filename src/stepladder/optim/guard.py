@@ -2,9 +2,10 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,17 +21,23 @@ def checked_groups(name: str, param_groups: Sequence[Any], **defaults: float) ->
 
     Raises:
         ValueError: no group, an empty group, a parameter that is complex, repeated or not a leaf,
-            or a rate that is negative or not finite.
+            a rate that is negative or not finite, or betas outside [0, 1).
     """
     groups = [_as_group(g) for g in _grouped(param_groups)]
     if not groups:
         raise ValueError(f"{name}: no parameters to optimize; pass model.parameters() or groups")
     seen: set[Tensor] = set()
     for index, group in enumerate(groups):
-        _check_parameters(f"{name}: group {index}", group["params"], seen)
-        for key in ("lr", "weight_decay", "eps"):
-            check_rate(f"{name}: group {index}", key, group.get(key, defaults.get(key, 0.0)))
+        _check_group(f"{name}: group {index}", {**defaults, **group}, seen)
     return groups
+
+
+def _check_group(where: str, group: Mapping[str, Any], seen: set[Tensor]) -> None:
+    _check_parameters(where, group["params"], seen)
+    for key in ("lr", "weight_decay", "eps"):
+        if key in group:
+            check_rate(where, key, group[key])
+    check_betas(where, group.get("betas"))
 
 
 def _grouped(param_groups: Sequence[Any]) -> list[Any]:
@@ -39,8 +46,13 @@ def _grouped(param_groups: Sequence[Any]) -> list[Any]:
 
 
 def _as_group(group: Any) -> dict[str, Any]:
-    params = group["params"]
-    return {**group, "params": [params] if isinstance(params, Tensor) else list(params)}
+    """With a list of parameters; of `named_parameters` the names are left out."""
+    params = [group["params"]] if isinstance(group["params"], Tensor) else group["params"]
+    return {**group, "params": [p[1] if _is_named(p) else p for p in params]}
+
+
+def _is_named(item: Any) -> bool:
+    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
 
 
 def _check_parameters(where: str, params: list[Any], seen: set[Tensor]) -> None:
@@ -66,8 +78,14 @@ def check_rate(where: str, key: str, value: Any) -> None:
     """
     values = value.flatten().tolist() if isinstance(value, Tensor) else [value]
     for number in values:
-        if not isinstance(number, int | float) or not math.isfinite(number) or number < 0:
+        if not is_rate(number):
             raise ValueError(f"{where}: {key} must be finite and not negative: {number!r}")
+
+
+def is_rate(number: Any) -> bool:
+    """Whether it is a number, finite and not negative (numpy's count, too)."""
+    is_number = isinstance(number, int | float | np.floating)
+    return is_number and math.isfinite(number) and bool(number >= 0)
 
 
 def check_betas(name: str, betas: tuple[float, float] | None) -> None:
@@ -76,7 +94,10 @@ def check_betas(name: str, betas: tuple[float, float] | None) -> None:
     Raises:
         ValueError: with the pair.
     """
-    if betas is not None and not (len(betas) == 2 and all(0.0 <= b < 1.0 for b in betas)):
+    if betas is None:
+        return
+    is_pair = isinstance(betas, Collection) and len(betas) == 2
+    if not (is_pair and all(is_rate(beta) and beta < 1 for beta in betas)):
         raise ValueError(f"{name}: betas are two numbers in [0, 1): {betas!r}")
 
 
@@ -98,29 +119,92 @@ def check_options(name: str, builder: Callable[..., Optimizer], options: Mapping
         )
 
 
+class Guarded(Optimizer):
+    """Base of the optimizers written here: copies and pickles keep what it was built with (torch
+    keeps settings and state only) and its guards.
+
+    `built_with` names the attributes that the constructor sets.
+    """
+
+    built_with: ClassVar[tuple[str, ...]] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {name: getattr(self, name) for name in self.built_with}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        is_new = not vars(self)  # torch also calls this to load a state
+        super().__setstate__(state)
+        if is_new:
+            _watch(self)
+
+    def fresh_state(self, p: Tensor) -> Mapping[str, Tensor] | None:
+        """The state of a parameter before its first step; None where parts keep it."""
+        return None
+
+
 def guard(name: str, optimizer: Optimizer) -> Optimizer:
     """Mark an optimizer's groups with its name and watch its gradients and loaded state."""
     for group in optimizer.param_groups:
-        group[NAME_KEY] = name
-        group.setdefault("initial_lr", group["lr"])
-    optimizer.register_step_pre_hook(_refuse_sparse)
-    optimizer.register_load_state_dict_pre_hook(_refuse_foreign)
+        _mark(name, group)
+    _watch(optimizer)
     return optimizer
 
 
-def _refuse_sparse(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+def _mark(name: str, group: dict[str, Any]) -> None:
+    group[NAME_KEY] = name
+    group.setdefault("initial_lr", group["lr"])
+
+
+def _watch(optimizer: Optimizer) -> None:
+    optimizer.register_step_pre_hook(_check_step)
+    optimizer.register_load_state_dict_pre_hook(_refuse_foreign)
+
+
+def _check_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    name = optimizer.param_groups[0][NAME_KEY]
     for group in optimizer.param_groups:
+        if NAME_KEY not in group:  # joined by `add_param_group`
+            _check_parameters(f"{name}: an added group", group["params"], set())
+            _mark(name, group)
         for p in group["params"]:
             if p.grad is not None and p.grad.layout is not torch.strided:
                 raise ValueError(
-                    f"{group[NAME_KEY]}: sparse gradient for a parameter of shape "
-                    f"{tuple(p.shape)}; build the embedding with sparse=False"
+                    f"{name}: sparse gradient for a parameter of shape {tuple(p.shape)}; "
+                    "build the embedding with sparse=False"
                 )
 
 
 def _refuse_foreign(optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
     own = optimizer.param_groups[0][NAME_KEY]
-    found = {group.get(NAME_KEY) for group in state_dict["param_groups"]}
+    found = {group[NAME_KEY] for group in state_dict["param_groups"] if NAME_KEY in group}
     if found != {own}:
-        names = ", ".join(sorted(str(f) for f in found))
+        names = ", ".join(sorted(found)) or "an optimizer that stepladder.optim.build did not make"
         raise ValueError(f"cannot resume {own} from the state of {names}; build that one instead")
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    ids = [index for group in state_dict["param_groups"] for index in group["params"]]
+    for p, index in zip(params, ids, strict=False):  # torch says it where the numbers differ
+        saved = state_dict["state"].get(index)
+        if saved and not _fits(optimizer, p, saved):
+            raise ValueError(
+                f"cannot resume {own}: the saved state of parameter {index} is not one of shape "
+                f"{tuple(p.shape)} and type {p.dtype}; use the model and the options that it was "
+                "saved with"
+            )
+
+
+def _fits(optimizer: Optimizer, p: Tensor, saved: Mapping[str, Any]) -> bool:
+    """Whether a parameter's saved state has the shapes that the optimizer keeps (torch's fused
+    kernels would write beyond the end of a smaller one)."""
+    shapes = {key: tuple(value.shape) for key, value in saved.items() if isinstance(value, Tensor)}
+    stand_in = torch.empty(p.shape, dtype=p.dtype, device="meta")
+    fresh = optimizer.fresh_state(stand_in) if isinstance(optimizer, Guarded) else None
+    if fresh is not None:
+        return shapes == {key: tuple(value.shape) for key, value in fresh.items()}
+    kept = {shape for key, shape in shapes.items() if key != "step"}
+    whole = tuple(p.shape)
+    return kept <= {whole} or (len(kept) > 1 and all(_spreads(shape, whole) for shape in kept))
+
+
+def _spreads(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Whether a shape is the whole's, or its rows' or columns' (Adafactor)."""
+    return len(shape) == len(whole) and all(n in (1, m) for n, m in zip(shape, whole, strict=True))

@@ -30,6 +30,10 @@ class InnaProp(Rule):
     alpha: float = 0.1
     beta: float = 0.9
 
+    def __post_init__(self) -> None:
+        if not self.beta > 0:
+            raise ValueError(f"innaprop: beta must be positive: {self.beta!r}")
+
     def init(self, p: Tensor) -> State:
         return {"psi": p * (1 - self.alpha * self.beta), "v": p.new_zeros(p.shape)}
 

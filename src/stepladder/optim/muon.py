@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from stepladder.card import Card
 from stepladder.optim import register
 from stepladder.optim.adamw import BETAS, EPS, can_fuse
-from stepladder.optim.guard import Groups
+from stepladder.optim.guard import Groups, Guarded
 
 CARD = Card(
     name="muon",
@@ -91,13 +91,25 @@ def _split(groups: Groups) -> tuple[Groups, Groups]:
     return matrices, rest
 
 
-class Together(Optimizer):
+class Together(Guarded):
     """Several optimizers as one: their groups in one list, their state in one dictionary."""
 
+    built_with = ("parts",)
+
     def __init__(self, parts: list[Optimizer]) -> None:
-        self.parts = parts
         super().__init__([g for part in parts for g in part.param_groups], {})
+        self.parts = parts
         self._share()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's, while it is built.
+
+        Raises:
+            ValueError: it is built, and its parts have their groups.
+        """
+        if "parts" in vars(self):
+            raise ValueError("muon: no group can be added; build it anew with all groups")
+        super().add_param_group(param_group)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step every part; returns the closure's result."""

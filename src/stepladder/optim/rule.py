@@ -5,6 +5,7 @@ A rule is a frozen dataclass (its fields are the method's own options) with `ini
 devices; the engine runs it as a loop, as foreach kernels, compiled, or over stacked trials.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +17,7 @@ from stepladder.card import Card
 from stepladder.names import did_you_mean
 from stepladder.optim import register
 from stepladder.optim.foreach import held
-from stepladder.optim.guard import Groups
+from stepladder.optim.guard import Groups, is_rate
 
 Scalar = Any  # a float; or a tensor: 0-d when compiled, one value a trial when stacked
 State = dict[str, Tensor]
@@ -140,22 +141,43 @@ def register_rule(
                 trials=trials,
             )
 
+        builder.__signature__ = _signature(builder, rule_type)  # type: ignore[attr-defined]
         register(card)(builder)
         return rule_type
 
     return add
 
 
+def _signature(builder: Callable[..., Optimizer], rule_type: type[Rule]) -> inspect.Signature:
+    """A builder's, with the rule's own options: the catalogue lists them."""
+    *shared, _ = inspect.signature(builder).parameters.values()
+    own = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
+        for field in fields(rule_type)
+    ]
+    return inspect.Signature([*shared, *own])
+
+
 def make_rule(name: str, rule_type: type[Rule], options: Mapping[str, Any]) -> Rule:
     """A rule from its options.
 
     Raises:
-        ValueError: an option that the rule does not have, with the nearest.
+        ValueError: an option that the rule does not have, with the nearest; or one that is no
+            number from 0 on (a count: no whole number from 1 on).
     """
-    known = {field.name for field in fields(rule_type)}
-    for option in options.keys() - known:
+    known = {field.name: field.default for field in fields(rule_type)}
+    for option in options.keys() - known.keys():
         near = did_you_mean(option, known)
         raise ValueError(
             f"{name} has no option {option!r}{near}; it has {sorted(known) or 'none of its own'}"
         )
+    for option, value in options.items():
+        _check_option(f"{name}: {option}", value, is_count=isinstance(known[option], int))
     return rule_type(**options)
+
+
+def _check_option(what: str, value: Any, *, is_count: bool) -> None:
+    if is_count and not (isinstance(value, int) and value >= 1):
+        raise ValueError(f"{what} must be a whole number, 1 or more: {value!r}")
+    if not is_rate(value):
+        raise ValueError(f"{what} must be finite and not negative: {value!r}")

@@ -145,15 +145,27 @@ def _build(
 
 @register(CARD)
 def schedule_free_adamw(
-    groups: Groups, /, *, mode: str = "foreach", trials: int | None = None, **settings: Any
+    groups: Groups,
+    /,
+    *,
+    mode: str = "foreach",
+    trials: int | None = None,
+    r: float = 0.0,
+    **settings: Any,
 ) -> Optimizer:
-    """Schedule-Free AdamW; option `r`: power of the step in the average's weights."""
-    return _build(CARD.name, ScheduleFreeAdamW, groups, mode, trials, **settings)
+    """Schedule-Free AdamW; `r`: power of the step in the average's weights."""
+    return _build(CARD.name, ScheduleFreeAdamW, groups, mode, trials, r=r, **settings)
 
 
 @register(SGD_CARD)
 def schedule_free_sgd(
-    groups: Groups, /, *, mode: str = "foreach", trials: int | None = None, **settings: Any
+    groups: Groups,
+    /,
+    *,
+    mode: str = "foreach",
+    trials: int | None = None,
+    r: float = 0.0,
+    **settings: Any,
 ) -> Optimizer:
-    """Schedule-Free SGD; option `r`: power of the step in the average's weights."""
-    return _build(SGD_CARD.name, ScheduleFreeSGD, groups, mode, trials, **settings)
+    """Schedule-Free SGD; `r`: power of the step in the average's weights."""
+    return _build(SGD_CARD.name, ScheduleFreeSGD, groups, mode, trials, r=r, **settings)

@@ -43,7 +43,12 @@ def smag(
     Args:
         c: divides the step; the paper's constant.
         lower_bound: f*, the least loss a batch can have.
+
+    Raises:
+        ValueError: c not positive.
     """
+    if not c > 0:
+        raise ValueError(f"smag: c divides the step and must be positive: {c!r}")
     momentum = (betas or (0.9, 0.0))[0]
     defaults = {"lr": lr, "eps": 0.0, "weight_decay": weight_decay}
     defaults |= {"momentum": momentum, "c": c, "lower_bound": lower_bound}

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from stepladder.optim.compiled import (
     Batched,
@@ -18,7 +17,7 @@ from stepladder.optim.compiled import (
     worth_compiling,
 )
 from stepladder.optim.engine import LOW_PRECISION, check_mode
-from stepladder.optim.guard import NAME_KEY, Groups
+from stepladder.optim.guard import NAME_KEY, Groups, Guarded
 from stepladder.optim.pieces import pieces
 
 Scalars = Mapping[str, float]
@@ -36,7 +35,7 @@ class Entry(NamedTuple):
     scale: float
 
 
-class WholeModelOptimizer(Optimizer):
+class WholeModelOptimizer(Guarded):
     """Base: collects entries, calls the closure, keeps counters in the first group.
 
     Large parameters come in pieces, so `update` may only work entry by entry and with sums. In mode
@@ -48,6 +47,7 @@ class WholeModelOptimizer(Optimizer):
         ValueError: low-precision parameters; stacked trials.
     """
 
+    built_with = ("_mode",)
     needs_loss = False
     counters: dict[str, float] = {}  # noqa: RUF012  # name -> value before the first step
 
@@ -55,14 +55,21 @@ class WholeModelOptimizer(Optimizer):
         check_mode(mode)
         super().__init__(groups, defaults)
         self._mode = mode
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.dtype in LOW_PRECISION:
-                    raise ValueError(
-                        f"{type(self).__name__} sums over the whole model and needs float32 "
-                        f"parameters, not {p.dtype}"
-                    )
         self.param_groups[0].update(self.counters)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's.
+
+        Raises:
+            ValueError: low-precision parameters.
+        """
+        super().add_param_group(param_group)
+        for p in self.param_groups[-1]["params"]:
+            if p.dtype in LOW_PRECISION:
+                raise ValueError(
+                    f"{type(self).__name__} sums over the whole model and needs float32 "
+                    f"parameters, not {p.dtype}"
+                )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -95,6 +102,10 @@ class WholeModelOptimizer(Optimizer):
     def init(self, p: Tensor) -> dict[str, Tensor]:
         """The state of a parameter before its first step."""
         raise NotImplementedError
+
+    def fresh_state(self, p: Tensor) -> dict[str, Tensor]:
+        """The state of a parameter before its first step."""
+        return self.init(p)
 
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
         """Change parameters, states and counters in place; `lr` is the largest group's rate."""
