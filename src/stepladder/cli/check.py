@@ -2,8 +2,11 @@
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,9 +70,11 @@ class Check:
 def main(argv: list[str]) -> int:
     """Parse, check, print."""
     asked: Check = parse(Check, argv, "check")
-    module, build = _load(asked.build)
-    coordinate = _coordinate(asked, module, build)
-    transfer = _transfer(asked, module, build) if asked.lrs else None
+    path = Path(asked.build.rpartition(":")[0])
+    with _told_where_it_fails(path, asked):
+        module, build = _load(asked.build)
+        coordinate = _coordinate(asked, module, build)
+        transfer = _transfer(asked, module, build) if asked.lrs else None
     if asked.json:
         from stepladder.cli.console import print_json
 
@@ -80,11 +85,27 @@ def main(argv: list[str]) -> int:
     return 0 if held else FAILED
 
 
+@contextmanager
+def _told_where_it_fails(path: Path, asked: Check) -> Iterator[None]:
+    """What a user's file raises becomes a ValueError that says at which of its lines."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        lines = [f for f in extract_tb(error.__traceback__) if Path(f.filename) == path.resolve()]
+        if not lines and not isinstance(error, SyntaxError):
+            raise  # not the user's
+        at = f", line {lines[-1].lineno}, in {lines[-1].name}" if lines else ""
+        hint = "" if asked.batches else " (without --batches a model is given random tokens)"
+        raise ValueError(f"{path}{at}: {type(error).__name__}: {error}{hint}") from error
+
+
 def _load(where: str) -> tuple[ModuleType, Any]:
     path, _, name = where.rpartition(":")
     if not path:
         raise ValueError(f"{where!r} names no function: write FILE.py:FUNCTION")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    spec = importlib.util.spec_from_file_location(Path(path).stem, Path(path).resolve())
     if spec is None or spec.loader is None or not Path(path).is_file():
         raise ValueError(f"there is no Python file {path}")
     module = importlib.util.module_from_spec(spec)
@@ -152,6 +173,8 @@ def _print(
 ) -> None:
     from rich.console import Console
 
+    from stepladder.cli.console import print_indented
+
     console = Console(highlight=False, soft_wrap=True)
     if asked.table:
         console.print(_table(asked, build), markup=False)
@@ -159,12 +182,13 @@ def _print(
         if report is not None:
             head, *rest = str(report).splitlines()
             console.print(head, style="bold green" if good else "bold red", markup=False)
-            console.print("\n".join(rest), markup=False) if rest else None
+            for line in rest:
+                print_indented(console, line.strip())
     if coordinate.passed and transfer is None:
         console.print(_MORE, style="dim", markup=False)
 
 
-_MORE = "This looks at the first steps only. To see where the best rate lies: --lrs and --batches."
+_MORE = "These are the first steps only. Where the best rate lies: --lrs and --batches."
 
 
 def _held(transfer: "TransferReport | None") -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from stepladder.cli.console import print_indented
 from stepladder.cli.law_table import count, counts
 from stepladder.cli.text_chart import Marks, text_chart
 from stepladder.laws.allocation import Allocation, Choice
@@ -71,16 +71,6 @@ def show_notes(notes: Sequence[str]) -> None:
     """Print remarks on how a table was read."""
     for note in notes:
         print_indented(Console(), note, "· ")
-
-
-def print_indented(console: Console, text: str, bullet: str = "") -> None:
-    """Print text two columns in, its further lines below its first word."""
-    first = f"  {bullet}"
-    lines = fill(
-        text, console.width, initial_indent=first, subsequent_indent=" " * len(first),
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-    console.print(lines, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_forecast(made: Forecast, candidates: Sequence[Candidate]) -> None:

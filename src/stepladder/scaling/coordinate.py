@@ -27,6 +27,7 @@ from stepladder.scaling.trials import (
     default_loss,
     inputs_of,
     prepare,
+    require_growth,
     train,
 )
 from stepladder.scaling.wanted import ends_branch, wanted_by_depth, wanted_by_width
@@ -81,7 +82,7 @@ class CoordinateReport:
     def __str__(self) -> str:
         unclear = [row for row in self.rows if row.finding == "unclear"]
         head = f"coordinate check of {self.rule or 'your own parametrization'}: "
-        head += "passed" if self.passed else f"failed, {len(self.failures)} findings"
+        head += "passed" if self.passed else f"failed, {_findings(len(self.failures))}"
         lines = [f"  {found}" for found in self.failures]
         if self.passed:
             lines = [f"  {self._kinds} kinds of parameters start and move alike over {self._spans}"]
@@ -103,6 +104,10 @@ class CoordinateReport:
         from stepladder.scaling.figures import coordinate_figure
 
         return coordinate_figure(self, Path(path))
+
+
+def _findings(count: int) -> str:
+    return f"{count} finding" + "s" * (count != 1)
 
 
 def coordinate_check(
@@ -179,6 +184,7 @@ _Points = dict[tuple[str, str], list[tuple[int, int, float]]]
 def _axis_rows(study: _Study, axis: str, sizes: Sequence[Size]) -> Iterator[Row]:
     if len({_along(axis, size) for size in sizes}) < MIN_SIZES:
         raise ValueError(f"a slope needs at least {MIN_SIZES} {axis}s")
+    require_growth(study.build, sizes, study.lr)
     points: _Points = defaultdict(list)
     for size in sizes:
         for seed in range(study.seeds):

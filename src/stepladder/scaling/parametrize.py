@@ -162,7 +162,8 @@ def _check_branches(rule: Rule, model: nn.Module, shapes: Shapes, depths: Depths
         raise ValueError(
             f"{rule.name} scales residual branches by depth, and it is not known where those of "
             f"{missing[0]} end: name the last linear map of each branch, such as "
-            f"branches=['*.{inside[-1]}'] (in the block: {', '.join(inside)})"
+            f"branches=['*.{inside[-1]}'] (in the block: {', '.join(inside)}); stepladder check "
+            f"takes --branches '*.{inside[-1]}'"
         )
 
 

@@ -24,6 +24,7 @@ from stepladder.scaling.trials import (
     Size,
     default_loss,
     prepare,
+    require_growth,
 )
 
 Batches = Sequence[Batch] | Callable[[int], Iterable[Batch]]
@@ -120,6 +121,7 @@ def transfer_check(
     """
     sizes, axis = _sizes(widths, depths)
     _check(sizes, lrs, seeds)
+    require_growth(build, sizes, lrs[0])
     recipe = Recipe(rule=rule, optimizer=optimizer, weight_decay=weight_decay, options=options)
     runs = sweep(
         build,

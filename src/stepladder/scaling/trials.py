@@ -26,6 +26,9 @@ class Size:
     width: int
     depth: int | None = None
 
+    def __str__(self) -> str:
+        return f"width {self.width}" + ("" if self.depth is None else f", depth {self.depth}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -73,8 +76,9 @@ def _check_multipliers(plan: Plan) -> None:
     needed = plan.multipliers()
     if needed:
         raise ValueError(
-            f"{min(needed)} needs a multiplier in the forward pass: give readout_norm= (the norm "
-            "that feeds the tied readout), or let build apply it and return (model, optimizer)"
+            f"{min(needed)} needs a multiplier in the forward pass: give readout_norm=, or "
+            "--readout-norm (the name of the norm that feeds the tied readout), or let build apply "
+            "it and return (model, optimizer)"
         )
 
 
@@ -84,6 +88,28 @@ def plan_for(build: Build, model: nn.Module, base: Size, recipe: Recipe, lr: flo
     small = small[0] if isinstance(small, tuple) else small
     rule = recipe.rule or "sp"
     return parametrize(model, base=small, rule=rule, optimizer=recipe.optimizer, **recipe.options)
+
+
+def require_growth(build: Build, sizes: Sequence[Size], lr: float) -> None:
+    """Refuse a build whose models are all alike: nothing about scale would be seen.
+
+    Raises:
+        ValueError: the smallest and the largest have the same parameters.
+    """
+    least, most = min(sizes, key=_extent), max(sizes, key=_extent)
+    if least != most and _shapes(build, least, lr) == _shapes(build, most, lr):
+        raise ValueError(
+            f"build makes the same model at {least} and at {most}: does it use its arguments?"
+        )
+
+
+def _extent(size: Size) -> tuple[int, int]:
+    return size.width, size.depth or 0
+
+
+def _shapes(build: Build, size: Size, lr: float) -> list[torch.Size]:
+    built = call_build(build, size, lr)
+    return [p.shape for p in (built[0] if isinstance(built, tuple) else built).parameters()]
 
 
 def call_build(build: Build, size: Size, lr: float) -> Any:
@@ -176,7 +202,10 @@ def as_batches(batches: Iterable[Batch] | None, model: nn.Module) -> list[Batch]
         return found
     vocabulary = next((m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)), 0)
     if not vocabulary:
-        raise ValueError("the model has no token embedding: give batches=[(inputs, targets), ...]")
+        raise ValueError(
+            "the model has no token embedding: give batches=[(inputs, targets), ...], or "
+            "--batches FUNCTION"
+        )
     generator = torch.Generator().manual_seed(0)
     frequencies = 1 / torch.arange(1.0, vocabulary + 1)
     drawn = torch.multinomial(frequencies, 2 * 4 * 33, replacement=True, generator=generator)
