@@ -1,7 +1,7 @@
 """Compiled kernels that many tensors share.
 
-A compiled call costs half a millisecond once large tensors have emptied the caches of its code, as
-much as 400,000 entries of an elementwise step. So BATCH tensors go through one call.
+A compiled call costs some tenths of a millisecond once large tensors have emptied the caches of its
+code, as much as 200,000 entries of an elementwise step. So BATCH tensors go through one call.
 
 Memory is what a step waits for: what it reads, and hardly what it writes. So what a function sums
 is summed in one loop, and a tensor is stepped while it may still be in a cache. The compiler does
@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stepladder.optim.shortcut import Description, Options, Result, Row, Shortcut, description
+
 BATCH = 8
 SMALL = 1 << 15  # entries; below it a kernel of its own does not pay
 # a product and a sum in one instruction, rounded once: an eighth of the step of Adam-atan2
-FUSED: dict[str, str | int | bool | Callable[..., Any]] = {
-    "cpp.enable_floating_point_contract_flag": "fast"
-}
+FUSED: Options = {"cpp.enable_floating_point_contract_flag": "fast"}
 LINE, SHORTEST = 1 << 10, 1 << 6  # entries of a line: at most, and at least
-Row = dict[str, Tensor]  # a parameter ("p"), its gradient ("g"), its state and what else it takes
-Result = dict[str, Tensor]
-Kind = tuple[tuple[Any, ...], ...]
+# The rows of a call by their indices, and spare rows that fill it up to BATCH: another number of
+# rows would be compiled again.
+Chunk = tuple[list[int], list[Row]]
 
 
 class Batched:
@@ -39,11 +39,10 @@ class Batched:
         def batch(rows: list[Row], scalars: Any) -> list[Result]:
             return [function(row, scalars) for row in rows]
 
-        # torch limits the compilations of one piece of code, hence a copy for every function
-        batch.__code__ = batch.__code__.replace()
-        self._batch = torch.compile(batch, dynamic=True, options=FUSED)
+        self._batch = Shortcut(batch, FUSED)
         self._free = free
-        self._spares: dict[Kind, list[Row]] = {}
+        self._spares: dict[Description, list[Row]] = {}
+        self._plans: dict[tuple[Description, ...], list[Chunk]] = {}
 
     def __call__(self, rows: Sequence[Row], scalars: Callable[[torch.dtype], Any]) -> list[Result]:
         """The function's results, row by row.
@@ -54,34 +53,39 @@ class Batched:
                 parameters': numbers would be compiled in, others converted at every entry.
         """
         results: list[Result] = [{}] * len(rows)
-        for kind, indices in self._alike(rows).items():
-            values = scalars(rows[indices[0]]["p"].dtype)
-            for start in range(0, len(indices), BATCH):
-                chosen = indices[start : start + BATCH]
-                found = self._run([rows[i] for i in chosen], kind, values)
-                for i, result in zip(chosen, found, strict=False):
-                    results[i] = result
+        described = tuple(map(description, rows))
+        if described not in self._plans:
+            self._plans[described] = self._plan(rows, described)
+        values = {dtype: scalars(dtype) for dtype in {row["p"].dtype for row in rows}}
+        for indices, spares in self._plans[described]:
+            chosen = [rows[i] for i in indices]
+            told = tuple(described[i] for i in indices)
+            found = self._batch(chosen + spares, values[chosen[0]["p"].dtype], told)
+            for i, result in zip(indices, found, strict=False):
+                results[i] = result
         return results
 
-    def _run(self, rows: list[Row], kind: Kind, scalars: Any) -> list[Result]:
-        """One call. Spare rows fill it up: another number of rows would be compiled again."""
-        if kind not in self._spares:
-            self._spares[kind] = [self._spare(rows[0]) for _ in range(BATCH - 1)]
-            self._tell_sizes(rows + self._spares[kind])
-        missing = BATCH - len(rows)
-        return self._batch(rows + self._spares[kind][:missing], scalars)
+    def _plan(self, rows: Sequence[Row], described: Sequence[Description]) -> list[Chunk]:
+        """The calls for rows of given descriptions."""
+        alike: dict[Description, list[int]] = {}
+        for index, told in enumerate(described):
+            alike.setdefault(self._kind(told), []).append(index)
+        plan: list[Chunk] = []
+        for kind, indices in alike.items():
+            if kind not in self._spares:
+                self._spares[kind] = [self._spare(rows[indices[0]]) for _ in range(BATCH - 1)]
+                self._tell_sizes([*(rows[i] for i in indices[:BATCH]), *self._spares[kind]])
+            for start in range(0, len(indices), BATCH):
+                chosen = indices[start : start + BATCH]
+                plan.append((chosen, self._spares[kind][: BATCH - len(chosen)]))
+        return plan
 
-    def _alike(self, rows: Sequence[Row]) -> dict[Kind, list[int]]:
-        """The indices of rows that one compilation serves: a length of 1 is compiled in too."""
-        found: dict[Kind, list[int]] = {}
-        for index, row in enumerate(rows):
-            sizes = ((k, t, t.shape[: self._free], t.shape[self._free :]) for k, t in row.items())
-            kind = tuple(
-                (k, t.dtype, t.device, *(n == 1 for n in any_length), *compiled_in)
-                for k, t, any_length, compiled_in in sizes
-            )
-            found.setdefault(kind, []).append(index)
-        return found
+    def _kind(self, told: Description) -> Description:
+        """What rows of one compilation have in common: a length of 1 is compiled in too."""
+        return tuple(
+            (name, *(n == 1 for n in shape[: self._free]), *shape[self._free :], *others)
+            for name, shape, *others in told
+        )
 
     def _spare(self, row: Row) -> Row:
         """A row of the same kind with hardly an entry."""

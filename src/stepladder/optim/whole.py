@@ -9,8 +9,6 @@ from torch import Tensor
 
 from stepladder.optim.compiled import (
     Batched,
-    Result,
-    Row,
     lines,
     state_of,
     vector,
@@ -19,6 +17,7 @@ from stepladder.optim.compiled import (
 from stepladder.optim.engine import LOW_PRECISION, check_mode
 from stepladder.optim.guard import NAME_KEY, Groups, Guarded
 from stepladder.optim.pieces import pieces
+from stepladder.optim.shortcut import Result, Row
 
 Scalars = Mapping[str, float]
 Work = Callable[[Tensor, Tensor, dict[str, Tensor], Any], dict[str, Tensor] | None]
