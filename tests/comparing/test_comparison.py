@@ -276,10 +276,12 @@ def test_the_bill_counts_every_run():
         ([3.0, 2.0, 1.5], "high", 8.0),
         ([3.0, 2.0, math.inf], "", math.sqrt(1 * 2)),
         ([math.inf] * 3, "low", 0.5),
+        ([2.6588, 2.6421, 2.8664, 2.8064, 2.9939], "low", 0.5),  # the third unlucky: fitted at 1
+        ([2.9939, 2.8064, 2.8664, 2.6421, 2.6588], "high", 32.0),
     ],
 )
 def test_the_next_rate(losses, where, following):
-    table = dict(zip((1.0, 2.0, 4.0), ([y] for y in losses), strict=True))
+    table = dict(zip((1.0, 2.0, 4.0, 8.0, 16.0), ([y] for y in losses), strict=False))
     assert edge(table) == where
     assert next_rate(table) == pytest.approx(following)
 

@@ -28,6 +28,7 @@ STEP = 2.0  # between rates
 NAMES = ("the baseline", "the lever")
 MOST_GROWTH = 4  # rates added to each arm's, at most
 LEAST_RATES = 3
+NEXT_TO = 1.001  # a rate this near to another is that one
 FIRST_SEED = 1000  # of the tuning runs: other seeds than the rungs', so that luck is not tuned to
 OWN_TABLES = ("optimizer.params.", "schedule.params.")
 
@@ -164,7 +165,7 @@ def first_rates(variant: Variant, count: int) -> list[float]:
 
 
 def edge(losses: Losses) -> str:
-    """ "low" or "high" where the best rate is at that end of the rates tried.
+    """ "low" or "high" where the best rate, as tried or as fitted, is at that end of the rates.
 
     Rates that diverged count: the best rate below them is not at an end. Where all did, it is
     "low".
@@ -174,7 +175,12 @@ def edge(losses: Losses) -> str:
     at = int(np.argmin(means))
     if at == 0 or not math.isfinite(means[at]):
         return "low"
-    return "high" if at == len(rates) - 1 else ""
+    if at == len(rates) - 1:
+        return "high"
+    if sum(map(math.isfinite, means)) < LEAST_RATES:
+        return ""
+    fitted = optimum(losses).lr  # kept within the rates, up to rounding
+    return "low" if fitted < rates[0] * NEXT_TO else "high" if fitted > rates[-1] / NEXT_TO else ""
 
 
 def next_rate(losses: Losses) -> float:

@@ -78,7 +78,8 @@ def seed_noise(groups: Sequence[Sequence[float]]) -> float:
 
 
 def _minimum(rates: NDArray[np.float64], means: NDArray[np.float64]) -> float:
-    """Where the parabola through the rates around the best is lowest, kept within them."""
+    """Where the parabola through the rates around the best is lowest, kept between the best one's
+    neighbours: one unlucky run may tilt it to where no run was better."""
     at = int(np.argmin(means))
     first = int(np.clip(at - NEAREST // 2, 0, max(0, len(rates) - NEAREST)))
     x = np.log2(rates[first : first + NEAREST])
@@ -88,7 +89,8 @@ def _minimum(rates: NDArray[np.float64], means: NDArray[np.float64]) -> float:
     curve = np.polyfit(x, y, 2, w=close)
     if curve[0] <= 0:
         return float(rates[at])
-    return float(2.0 ** np.clip(-curve[1] / (2 * curve[0]), x[0], x[-1]))
+    low, high = np.log2(rates[[max(at - 1, 0), min(at + 1, len(rates) - 1)]])
+    return float(2.0 ** np.clip(-curve[1] / (2 * curve[0]), low, high))
 
 
 def _resampled(
