@@ -35,7 +35,7 @@ NOT_OWN = ("lr", "betas", "eps", "weight_decay", "trials")
 class Options:
     """Every technique, with its paper, its claim and what was measured here.
 
-    `stepladder catalogue lion` shows one technique's whole card.
+    One technique's whole card: stepladder catalogue lion.
     """
 
     words: tyro.conf.Positional[tuple[str, ...]] = ()
