@@ -297,7 +297,8 @@ def _hardware(kind: str) -> str:
 
 
 def _title(kind: str) -> str:
-    threads = f", {torch.get_num_threads()} threads" if kind == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f", {count} thread" + "s" * (count > 1) if kind == "cpu" else ""
     return _hardware(kind) + threads
 
 

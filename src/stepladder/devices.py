@@ -6,7 +6,7 @@ constant beyond. No torch: measuring is `stepladder.calibration`, imported when 
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -213,8 +213,11 @@ NAMED: dict[str, Device] = {
 ALIASES = {"h100": "h100-sxm", "h200": "h200-sxm", "a100": "a100-80gb", "4090": "rtx-4090"}
 
 
-def device_named(name: str) -> Device:
+def device_named(name: str, *, here: Sequence[str] = (HERE,)) -> Device:
     """A device by name; "here" is measured once per machine and cached.
+
+    Args:
+        here: what the caller's users call devices of this machine, for the message.
 
     Raises:
         ValueError: no such device; the text names the nearest.
@@ -226,7 +229,7 @@ def device_named(name: str) -> Device:
         return measured()
     plain = ALIASES.get(plain, plain)
     if plain not in NAMED:
-        known = [HERE, *NAMED]
+        known = [*here, *NAMED]
         near = did_you_mean(plain, [*known, *ALIASES])
         raise ValueError(f"there is no device {name!r}{near}; it is one of {', '.join(known)}")
     return NAMED[plain]

@@ -1,5 +1,7 @@
 """What --help prints: every verb's, at the width of a terminal."""
 
+from itertools import pairwise
+
 import pytest
 
 from stepladder.cli import VERBS, main
@@ -14,4 +16,4 @@ def test_no_line_of_a_verbs_help_is_broken_by_the_terminal(verb, capsys, monkeyp
     usage, *lines = capsys.readouterr().out.splitlines()
     assert usage.startswith(f"usage: stepladder {verb}")
     assert max(map(len, lines)) <= 80
-    assert not any(one == two == "" for one, two in zip(lines, lines[1:], strict=False))
+    assert not any(one == two == "" for one, two in pairwise(lines))

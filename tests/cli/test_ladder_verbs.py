@@ -60,11 +60,12 @@ def test_the_whole_story(place: Path, cache: Path, stepladder: Verb) -> None:
     ("words", "said"),
     [
         (("plan", "ten"), "cannot read the budget 'ten'"),
+        (("plan", "0"), "an amount above 0"),
         (("plan", "8", "parsecs"), "cannot read the budget '8parsecs'"),
         (("plan", "1e9", "--data", "nowhere"), "nowhere"),
         (("plan", "1e6", "--data", "text", "--tokenizer", "bytes", *SMALL), "is too small"),
         (("plan", "1e12", "--ratio", "-1"), "ratio must be 0 or more"),
-        (("plan", "1e12", "--device", "cray"), "cray"),
+        (("plan", "1e12", "--device", "cray"), "'cray'; it is one of auto, cpu, cuda, b200"),
         (("climb", "zzz"), "there is no ladder"),
         (("score",), "no target"),
         (("train", "missing.toml"), "missing.toml"),

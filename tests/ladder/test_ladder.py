@@ -11,6 +11,7 @@ from stepladder.cost import cost
 from stepladder.data import Dataset
 from stepladder.devices import device_named
 from stepladder.ladder import Folder, Plan, climb, find, make_plan, parse_budget, score, target_of
+from stepladder.ladder.budget import said_time
 from stepladder.ladder.climb import make_forecast
 from stepladder.ladder.plan import SideBySide
 from stepladder.ladder.score import compare
@@ -242,3 +243,8 @@ def test_small_runs_side_by_side_share_the_time(dataset: Dataset) -> None:
     for part in ("tuning", "check", "rungs"):
         assert shared.seconds[part] == pytest.approx(alone.seconds[part] / 4)
     assert shared.at_once == 4
+
+
+def test_times_are_said_as_people_say_them() -> None:
+    times = {1: "1 s", 89: "89 s", 90: "1.5 min", 2e4: "5.6 h", 1e6: "11.6 d", 3.6e33: "4.2e+28 d"}
+    assert {x: said_time(x) for x in times} == times

@@ -132,7 +132,7 @@ def _require_device(name: str) -> None:
     if name in HERE:
         find_device(name)
     else:
-        device_named(name)
+        device_named(name, here=HERE)
 
 
 def _is_to_be_measured(name: str) -> bool:

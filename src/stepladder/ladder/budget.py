@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+DAY = 86400.0
 UNITS = {  # suffix: (kind, factor)
     "": ("flops", 1.0),
     "flop": ("flops", 1.0),
@@ -24,9 +25,9 @@ UNITS = {  # suffix: (kind, factor)
     "gpu-h": ("seconds", 3600.0),
     "gpu-hour": ("seconds", 3600.0),
     "gpu-hours": ("seconds", 3600.0),
-    "d": ("seconds", 86400.0),
-    "day": ("seconds", 86400.0),
-    "days": ("seconds", 86400.0),
+    "d": ("seconds", DAY),
+    "day": ("seconds", DAY),
+    "days": ("seconds", DAY),
 }
 
 
@@ -60,8 +61,8 @@ def parse_budget(text: str) -> Budget:
     unit = match and UNITS.get(match[2].lower())
     if not match or not unit or not _positive(match[1]):
         raise ValueError(
-            f"cannot read the budget {text!r}: write FLOPs (1e18), or time on the device "
-            "(90s, 20min, 8h, 64gpu-hours)"
+            f"cannot read the budget {text!r}: write an amount above 0, in FLOPs (1e18) or time "
+            "on the device (90s, 20min, 8h, 64gpu-hours)"
         )
     return Budget(kind=unit[0], amount=float(match[1]) * unit[1])
 
@@ -86,7 +87,9 @@ def require_within(budget: str, *, flops: float, seconds: float, what: str, fix:
 
 def said_time(seconds: float) -> str:
     """Seconds as people say them."""
-    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+    if seconds >= 1000 * DAY:
+        return f"{seconds / DAY:.2g} d"
+    for size, name in ((DAY, "d"), (3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {name}"
     return f"{seconds:.0f} s"

@@ -31,7 +31,8 @@ def choices(rule: Rule, target: Recipe, dataset: Dataset) -> tuple[Choice, ...]:
             "width x depth",
             f"{model.width} x {model.depth}",
             "",
-            f"fills the budget; a layer for each {WIDTH_PER_LAYER} of width, at least 2",
+            f"the widest that budget and text allow; a layer for each {WIDTH_PER_LAYER} of width, "
+            "at least 2",
         ),
         (
             "parameters",
