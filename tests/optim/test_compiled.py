@@ -23,7 +23,9 @@ FLAT = [n for n in RULES if build(n, parameters(((2, 2),)), lr=0.1).rule.flat]
 
 @pytest.fixture(autouse=True)
 def compile_the_small_too(monkeypatch):
+    """Few tensors in a call: what a call does for one of them is compiled once for each."""
     monkeypatch.setattr(kernels, "SMALL", 1)
+    monkeypatch.setattr(kernels, "BATCH", 2)
 
 
 def follows_the_loop(name, shapes=SHAPES):
