@@ -166,7 +166,7 @@ def test_side_by_side_is_measured_by_processes_at_once(
         f"c.CPU = {quick}; c.tell()",
     )
     device = measured_beside()
-    assert device.name.endswith("1 threads")
+    assert device.name.endswith("1 thread")
     monkeypatch.setattr(calibration, "TELL", "raise SystemExit(1)")
     assert measured_beside() == device
 
