@@ -289,6 +289,45 @@ def test_non_finite_gradients_show_and_stay_where_they_are(name, bad):
         assert equal(params[1:], clean[1:])
 
 
+@pytest.mark.parametrize("name", sorted(NEEDS_LOSS))
+def test_a_loss_that_is_not_a_number_shows(name):
+    params = parameters(SMALL)
+    optimizer = make(name, params)
+    for p in params:
+        p.grad = torch.ones_like(p)
+    optimizer.step(lambda: torch.tensor(float("nan")))
+    assert not any(torch.isfinite(p).any() for p in params)
+
+
+def test_no_polyak_step_goes_uphill():
+    params = parameters(SMALL)
+    for p in params:
+        p.grad = torch.ones_like(p)
+    make("smag", params, lower_bound=0.5).step(lambda: torch.tensor(0.4))
+    assert equal(params, parameters(SMALL))
+    with pytest.raises(ValueError, match="-1 is below it"):
+        make("sania", params).step(lambda: torch.tensor(-1.0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_may_lie_as_it_likes(name):
+    """Parameters and gradients of another layout, or expanded, as one who sets `grad` may leave it."""
+    shapes = ((4, 6), (3, 4, 2, 5), (3, 4))
+    plain, strange = parameters(shapes, torch.float32), parameters(shapes, torch.float32)
+    strange[0] = nn.Parameter(strange[0].detach().t().contiguous().t())
+    strange[1] = nn.Parameter(strange[1].detach().to(memory_format=torch.channels_last))
+    optimizers = make(name, plain), make(name, strange)
+    for step in range(3):
+        for p, q, g in zip(plain, strange, gradients(plain, step), strict=True):
+            p.grad, q.grad = g, g.clone()
+        plain[2].grad = plain[2].grad[:, :1].expand(3, 4).contiguous()
+        strange[2].grad = plain[2].grad[:, :1].expand(3, 4)
+        for optimizer in optimizers:
+            optimizer.step(lambda: torch.tensor(1.0))
+    for p, q in zip(plain, strange, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_sparse_gradients_are_refused(name):
     weight = nn.Parameter(torch.ones(4, 3))
@@ -308,6 +347,7 @@ def test_sparse_gradients_are_refused(name):
         ([{"params": [p := nn.Parameter(torch.ones(2, 2))]}, {"params": [p]}], {}, "twice"),
         ([(nn.Parameter(torch.ones(2)) * 2)], {}, "not a leaf"),
         ([3.0], {}, "holds a float"),
+        ([{"param": []}], {}, "a dictionary with `params`"),
         (None, {"lr": -1.0}, "lr must be finite and not negative"),
         (None, {"lr": float("nan")}, "lr must be finite"),
         (None, {"weight_decay": float("inf")}, "weight_decay must be finite"),

@@ -40,13 +40,17 @@ def _check_group(where: str, group: Mapping[str, Any], seen: set[Tensor]) -> Non
     check_betas(where, group.get("betas"))
 
 
-def _grouped(param_groups: Sequence[Any]) -> list[Any]:
+def _grouped(param_groups: Any) -> list[Any]:
+    if isinstance(param_groups, Tensor):
+        return [{"params": param_groups}]
     items = list(param_groups)
     return items if items and isinstance(items[0], dict) else [{"params": items}] if items else []
 
 
 def _as_group(group: Any) -> dict[str, Any]:
     """With a list of parameters; of `named_parameters` the names are left out."""
+    if not (isinstance(group, Mapping) and "params" in group):
+        raise ValueError(f"a group is a dictionary with `params`, not {group!r}")
     params = [group["params"]] if isinstance(group["params"], Tensor) else group["params"]
     return {**group, "params": [p[1] if _is_named(p) else p for p in params]}
 
@@ -172,6 +176,9 @@ def _check_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
                     f"{name}: sparse gradient for a parameter of shape {tuple(p.shape)}; "
                     "build the embedding with sparse=False"
                 )
+            if group.get("fused") and p.grad is not None and p.grad.stride() != p.stride():
+                # set by hand, not by autograd; torch's fused kernels take both for laid out alike
+                p.grad = torch.empty_like(p).copy_(p.grad)
 
 
 def _refuse_foreign(optimizer: Optimizer, state_dict: dict[str, Any]) -> None:

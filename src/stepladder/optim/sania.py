@@ -130,8 +130,14 @@ PRECONDITIONERS = {
 
 
 def polyak(loss: float, squared: float) -> float:
-    """The step length that solves the quadratic Polyak condition, 1 where it has no solution."""
+    """The step length that solves the quadratic Polyak condition, 1 where it has no solution.
+
+    Raises:
+        ValueError: a loss below its bound; the step would go uphill.
+    """
+    if loss < 0:
+        raise ValueError(f"sania takes 0 for the least loss there can be: {loss:g} is below it")
     if squared == 0:
         return 0.0
     inside = 1 - 2 * loss / squared
-    return 1 - math.sqrt(inside) if inside > 0 else 1.0
+    return 1.0 if inside <= 0 else 1 - math.sqrt(inside)  # NaN where the loss is

@@ -76,9 +76,11 @@ class Smag(WholeModelOptimizer):
         self.each(_move, entries, scalars)
 
     def _step_size(self, group: dict[str, Any], loss: float, squared: float) -> float:
+        """Nothing where the loss is below its bound: the step would go uphill. NaN where it is."""
         if squared == 0:
             return 0.0
-        return min((loss - group["lower_bound"]) / (group["c"] * squared), group["lr"])
+        above = max(loss - group["lower_bound"], 0.0)
+        return min(above / (group["c"] * squared), group["lr"])
 
 
 def _follow(p: Tensor, g: Tensor, state: dict[str, Tensor], c: Any) -> dict[str, Tensor]:
