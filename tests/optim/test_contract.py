@@ -311,7 +311,7 @@ def test_no_polyak_step_goes_uphill():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_memory_may_lie_as_it_likes(name):
-    """Parameters and gradients of another layout, or expanded, as one who sets `grad` may leave it."""
+    """Parameters and gradients in another layout, or expanded, as one may set `grad` by hand."""
     shapes = ((4, 6), (3, 4, 2, 5), (3, 4))
     plain, strange = parameters(shapes, torch.float32), parameters(shapes, torch.float32)
     strange[0] = nn.Parameter(strange[0].detach().t().contiguous().t())
