@@ -7,7 +7,13 @@ The recipes of `make_compare.py`, without clipping, of which no rule speaks, and
 of two apart, two seeds), and again at a quarter to 16 times that batch, all but the rate kept: the
 best rates are the law. At every batch the settings that each rule makes of those found at the base
 are run as they are, three seeds at the smallest width; and at 4 and 16 times the batch through
-`stepladder.compare`, with the lever as given, against the rate tuned anew, at three widths.
+`stepladder.compare`, with the lever as given, against the rate tuned anew, at three widths. Where a
+seed of the tuned rate diverges there, it is tuned again on three times the seeds.
+
+The betas of `adamw` were chosen so that the SDE rule can follow the batch up 16 times. Those of
+`adamw-tuned` are the best of a grid with the rate at the base, two seeds, of those from which the
+rule can follow 4 times. At 4 and 16 times the batch, rate and betas are also tuned anew, on a
+smaller grid, and the rules compared with that too.
 
 `horizon` tunes AdamW on a quarter of the tokens, and runs what Time Transfer makes of that rate,
 and that rate itself, against the rate tuned on all of them. The critical batch that the rule asks
@@ -24,7 +30,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -32,6 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 from hessian import top_of_hessian
+from kept import reworded
 from make_batch_rules import COLOURS
 from make_compare import BATCH, SCALES, SEEDS, SHRINK, TOKENIZER, WIDTH, baseline, overview, read
 from matplotlib import rc_context
@@ -47,7 +54,7 @@ from stepladder.comparing.means import means_of
 from stepladder.comparing.multiplier import estimate
 from stepladder.comparing.plan import make_plan
 from stepladder.comparing.running import run
-from stepladder.comparing.search import Search, Tuned, tune
+from stepladder.comparing.search import FIRST_SEED, Search, Tuned, tune
 from stepladder.comparing.verdict import verdict
 from stepladder.cost import cost, parameters
 from stepladder.data import Dataset, prepare
@@ -67,18 +74,26 @@ HERE = Path(__file__).parent
 COMMAND = "python evidence/make_batch_transfer.py"
 RESULTS = HERE / "batch_transfer.json"
 LAWS, MULTIPLIERS = "evidence/batch_transfer.svg", "evidence/batch_multipliers.svg"
-TITLES = {"adamw": "AdamW", "sgd": "SGD with momentum"}
+TITLES = {"adamw": "AdamW", "adamw-tuned": "AdamW", "sgd": "SGD with momentum"}
+HEADINGS = {"adamw": "AdamW, long betas", "adamw-tuned": "AdamW, betas tuned", "sgd": "SGD"}
 WIDTHS = f"widths {WIDTH} to {round(WIDTH * SCALES[-1])}"
 SEQUENCES = BATCH // 2  # of a base batch
 FACTORS = (0.25, 1.0, 4.0, 16.0)
 CLIMBED = (4.0, 16.0)
 SEARCH = Search(rates=5, seeds=2)
+STEADY = Search(rates=5, seeds=6)  # where a seed of the best rate diverges
+# 1 - beta a factor of two apart, and of four; at larger batches those that are not far off
+BETAS = ((0.95, 0.9, 0.8, 0.6, 0.2), (0.995, 0.98, 0.92, 0.68))
+FEWER_BETAS = ((0.8, 0.6, 0.2), (0.995, 0.98, 0.92))
+BETA_RATES = (0.5, 1.0, 2.0)  # times the study's, tried with each pair of betas
+FOLLOWED = 4.0  # times the batch, which the SDE rule must be able to follow from tuned betas
 SHORT = 4  # times fewer tokens, where Time Transfer starts
 MATRICES = 8  # batches of each size whose Hessian is looked at
 CURVED = tuple(SEQUENCES * factor for factor in (1, 4, 16))  # sequences
 UNSEEN = 999  # seed of their order
 LEVEL = 0.9
-TOP = 1.4  # of the losses drawn, over the base's
+ALL = "rate and betas anew"
+TOP = 1.42  # of the losses drawn, over the best base's
 Found = dict[str, Any]
 
 
@@ -86,7 +101,7 @@ Found = dict[str, Any]
 class Study:
     """An optimizer at the base batch: the middle of its rates there, what decays, and the rules.
 
-    Betas of AdamW are such that the SDE rule can follow the batch up 16 times.
+    `tunes_betas` takes those of a grid at the base instead of its own.
     """
 
     optimizer: str
@@ -95,6 +110,11 @@ class Study:
     beta2: float
     shrink: float
     rules: tuple[str, ...]
+    tunes_betas: bool = False
+
+    def with_betas(self, found: Found) -> "Study":
+        """The study at betas that were found on a grid."""
+        return replace(self, beta1=found["beta1"], beta2=found["beta2"])
 
     def settings(self, base: Recipe, lr: float) -> Settings:
         """What a rule converts."""
@@ -129,15 +149,18 @@ class Study:
         )
 
 
+ADAMW = Study(
+    optimizer="adamw",
+    lr=2.0**-4.5,
+    beta1=0.95,
+    beta2=0.995,
+    shrink=SHRINK * SEQUENCES / BATCH,
+    rules=("unchanged", "sqrt", "sde", "random-matrix"),
+)
+TUNED = "adamw-tuned"
 STUDIES = {
-    "adamw": Study(
-        optimizer="adamw",
-        lr=2.0**-4.5,
-        beta1=0.95,
-        beta2=0.995,
-        shrink=SHRINK * SEQUENCES / BATCH,
-        rules=("unchanged", "sqrt", "sde", "random-matrix"),
-    ),
+    "adamw": ADAMW,
+    TUNED: replace(ADAMW, rules=("unchanged", "sqrt", "sde"), tunes_betas=True),
     "sgd": Study(
         optimizer="sgd",
         lr=0.5,
@@ -147,9 +170,17 @@ STUDIES = {
         rules=("unchanged", "linear", "random-matrix"),
     ),
 }
+
+
+def of_study(name: str) -> list[str]:
+    """A study's parts: the base, and every batch."""
+    return [name, *(f"{name}@{factor:g}" for factor in FACTORS)]
+
+
+BETAS_ANEW = {factor: f"betas@{factor:g}" for factor in CLIMBED}
 PARTS = (
-    *STUDIES,
-    *(f"{name}@{factor:g}" for name in STUDIES for factor in FACTORS),
+    *(part for name in STUDIES for part in of_study(name)),
+    *BETAS_ANEW.values(),
     "horizon",
     "step-law",
 )
@@ -190,80 +221,161 @@ class Bench:
         return model
 
 
-def tuned_at(bench: Bench, study: Study, factor: float, tokens: float = 1.0) -> Tuned:
+def tuned_at(
+    bench: Bench, study: Study, factor: float, tokens: float = 1.0, search: Search = SEARCH
+) -> Tuned:
     """The rate tuned at a factor of the base batch and of the tokens, all else kept."""
     start = study.settings(bench.base, study.lr * factor**0.5)
     assert start.tokens is not None
     there = replace(start, batch=start.batch * factor, tokens=start.tokens * tokens)
-    (found,) = tune([study.recipe(bench.base, there)], SEARCH, bench.stacked.run)
+    (found,) = tune([study.recipe(bench.base, there)], search, bench.stacked.run)
     return found
 
 
+def tried_betas(
+    bench: Bench, study: Study, factor: float, betas: Sequence[Sequence[float]]
+) -> list[Found]:
+    """Every pair of betas with every rate at a batch, on tuning seeds."""
+    tried, recipes = [], []
+    for beta1, beta2, rate in product(*betas, BETA_RATES):
+        own = study.with_betas({"beta1": beta1, "beta2": beta2})
+        start = own.settings(bench.base, study.lr * rate * factor**0.5)
+        recipe = own.recipe(bench.base, replace(start, batch=start.batch * factor))
+        seeds = range(recipe.seed + FIRST_SEED, recipe.seed + FIRST_SEED + SEARCH.seeds)
+        recipes += [replace(recipe, seed=seed) for seed in seeds]
+        tried.append({"beta1": beta1, "beta2": beta2, "lr": start.lr})
+    losses = [result["loss"] for result in bench.stacked.run([("", one) for one in recipes])]
+    return [
+        {**one, "losses": losses[i * SEARCH.seeds : (i + 1) * SEARCH.seeds]}
+        for i, one in enumerate(tried)
+    ]
+
+
+def lowest(tried: Sequence[Found], followed: float = 1.0) -> Found:
+    """The best of a grid, of those that the SDE rule can follow so many times the batch."""
+    able = [
+        one for one in tried if None not in one["losses"] and followed <= reach_of(one) * (1 + 1e-9)
+    ]
+    return min(able, key=lambda one: float(np.mean(one["losses"])))
+
+
+def reach_of(betas: Found) -> float:
+    """Times the batch at which the SDE rule's first beta is zero."""
+    return 1 / (1 - min(betas["beta1"], betas["beta2"]))
+
+
 def measure_base(bench: Bench, study: Study) -> Found:
-    """The rate tuned at the base, and random-matrix theory's two numbers there."""
-    found = tuned_at(bench, study, 1.0)
-    return {"tuned": summary(found), "curvature": curvature(bench, study, found.lr)}
+    """The settings tuned at the base, and random-matrix theory's two numbers there."""
+    found: Found = {}
+    if study.tunes_betas:
+        tried = tried_betas(bench, study, 1.0, BETAS)
+        chosen = lowest(tried, FOLLOWED)
+        found["betas"] = {"chosen": chosen, "best": lowest(tried), "tried": tried}
+        study = study.with_betas(chosen)
+    tuned = tuned_at(bench, study, 1.0)
+    found["tuned"] = summary(tuned)
+    if "random-matrix" in study.rules:
+        found["curvature"] = curvature(bench, study, tuned.lr)
+    return found
 
 
 def measure_batch(bench: Bench, study: Study, factor: float, base: Found) -> Found:
     """What the rules make of the base's settings at a batch, against the rate tuned there."""
-    tuned = tuned_at(bench, study, factor)
-    anew, levers = tuned.chosen.recipe, converted(bench, study, factor, base)
-    at_once = [tuned_to(replace(anew, evaluations=1), tuned.lr)]
-    at_once += [replace(lever, evaluations=1) for lever in levers.values()]
-    best, *losses = bench.losses(at_once)
+    if study.tunes_betas:
+        study = study.with_betas(base["betas"]["chosen"])
+    levers, refused = converted(bench, study, factor, base)
+    tuned, best, search = steady(bench, study, factor)
+    anew = tuned.chosen.recipe
     found: Found = {"batch": anew.batch, "steps": anew.steps, "tuned": summary(tuned)}
-    found |= {"best": best, "rules": {}}
+    found |= {"tuning_seeds": search.seeds, "best": best, "rules": dict(refused)}
+    losses = bench.losses(list(levers.values()))
     for (rule, lever), own in zip(levers.items(), losses, strict=True):
         found["rules"][rule] = {"lr": lever.optimizer.lr, "losses": own}
     if factor in CLIMBED:
-        for rule, content in climbed(bench, anew, tuned, levers).items():
+        for rule, content in climbed(bench, tuned, levers, search).items():
             found["rules"][rule] |= content
     return found
 
 
-def converted(bench: Bench, study: Study, factor: float, base: Found) -> dict[str, Recipe]:
-    """The base's tuned settings at another batch, by each rule."""
+def steady(bench: Bench, study: Study, factor: float) -> tuple[Tuned, list[float | None], Search]:
+    """The rate tuned at a batch and the rungs' losses at it; on more seeds where one diverges."""
+    for search in (SEARCH, STEADY):
+        tuned = tuned_at(bench, study, factor, search=search)
+        (best,) = bench.losses([tuned_to(tuned.chosen.recipe, tuned.lr)])
+        if None not in best:
+            break
+    return tuned, best, search
+
+
+def measure_betas(bench: Bench, factor: float, report: Mapping[str, Found]) -> Found:
+    """Levers against rate and betas tuned anew at a batch; the rate alone tuned anew is one."""
+    base, there = report[TUNED], report[f"{TUNED}@{factor:g}"]
+    given = STUDIES[TUNED].with_betas(base["betas"]["chosen"])
+    levers, _ = converted(bench, given, factor, base)
+    start = given.settings(bench.base, given.lr * factor**0.5)
+    middle = given.recipe(bench.base, replace(start, batch=start.batch * factor))
+    levers["rate anew"] = tuned_to(middle, there["tuned"]["lr"])
+    tried = tried_betas(bench, given, factor, FEWER_BETAS)
+    chosen = lowest(tried)
+    tuned, best, search = steady(bench, given.with_betas(chosen), factor)
+    return {
+        "betas": {"chosen": chosen, "tried": tried},
+        "tuned": summary(tuned),
+        "best": best,
+        "rules": climbed(bench, tuned, levers, search),
+    }
+
+
+def converted(
+    bench: Bench, study: Study, factor: float, base: Found
+) -> tuple[dict[str, Recipe], dict[str, Found]]:
+    """The base's tuned settings at another batch, by each rule; and why a rule refuses."""
     start = study.settings(bench.base, base["tuned"]["lr"])
-    law = base["curvature"]
+    law = base.get("curvature", {})
     options = {
         "random-matrix": {
-            "curvature": law["curvature"],
-            "noise": law["noise"],
+            "curvature": law.get("curvature"),
+            "noise": law.get("noise"),
             "adaptive": study.optimizer != "sgd",
         }
     }
-    return {
-        rule: study.recipe(bench.base, convert(rule, start, factor, **options.get(rule, {})))
-        for rule in study.rules
-    }
+    levers, refused = {}, {}
+    for rule in study.rules:
+        try:
+            settings = convert(rule, start, factor, **options.get(rule, {}))
+        except ValueError as error:
+            refused[rule] = {"refused": str(error)}
+        else:
+            levers[rule] = study.recipe(bench.base, settings)
+    return levers, refused
 
 
 def climbed(
-    bench: Bench, anew: Recipe, tuned: Tuned, levers: Mapping[str, Recipe]
+    bench: Bench, tuned: Tuned, levers: Mapping[str, Recipe], search: Search = SEARCH
 ) -> dict[str, Found]:
-    """Each lever as given against the rate tuned anew, at three widths."""
+    """Each lever as given against what was tuned anew, at three widths."""
+    anew = tuned.chosen.recipe
     arms = {"anew": tuned_to(anew, tuned.lr), **levers}
     bench.losses([pair[1] for arm in arms.values() for pair in rungs(anew, arm, SCALES)])
-    return {rule: compared(bench, anew, lever) for rule, lever in levers.items()}
+    return {rule: compared(bench, anew, lever, search) for rule, lever in levers.items()}
 
 
-def compared(bench: Bench, anew: Recipe, lever: Recipe) -> Found:
+def compared(bench: Bench, anew: Recipe, lever: Recipe, search: Search) -> Found:
     """One comparison: its verdict, multiplier and losses; or why there is none."""
-    plan = make_plan(anew, lever, scales=SCALES, seeds=SEEDS, search=SEARCH, lever_as_given=True)
+    plan = make_plan(anew, lever, scales=SCALES, seeds=SEEDS, search=search, lever_as_given=True)
     try:
         content = run(plan, bench.stacked.run, level=LEVEL).to_json()
     except ValueError as error:
         return {"failed": str(error)}
     return {
-        "verdict": content["verdict"],
-        "multiplier": content["multiplier"],
+        **{name: content[name] for name in ("verdict", "multiplier", "trend_per_decade")},
         "rungs": [
             {
                 "width": rung["widths"][0],
                 "batch": rung["batch"][0],
+                "compute": rung["compute"],
                 "losses": rung["losses"],
-                "multiplier": rung["multipliers"]["compute"],
+                "multipliers": {"compute": rung["multipliers"]["compute"]},
             }
             for rung in content["rungs"]
         ],
@@ -302,7 +414,7 @@ def measure_horizon(bench: Bench, critical: float) -> Found:
         "anew": summary(anew),
         "critical": critical,
         "factor": factor,
-        "rules": climbed(bench, anew.chosen.recipe, anew, levers),
+        "rules": climbed(bench, anew, levers),
     }
 
 
@@ -322,6 +434,7 @@ def measure_step_law(bench: Bench) -> Found:
     return {
         "verdict": verdict(made, spent[0][-1] / spent[0][0]),
         "multiplier": asdict(made.mean),
+        "trend_per_decade": asdict(made.trend),
         "baseline_lr": read("optim/muon")["tuning"]["base"]["lr"],
         "rungs": [
             {
@@ -329,10 +442,13 @@ def measure_step_law(bench: Bench) -> Found:
                 "lr": recipe.optimizer.lr,
                 "batch": recipe.batch,
                 "baseline_batch": rung["batch"][0],
+                "compute": list(both),
                 "losses": [rung["losses"][0], own],
-                "multiplier": asdict(one),
+                "multipliers": {"compute": asdict(one)},
             }
-            for recipe, rung, own, one in zip(levers, known, losses, made.rungs, strict=True)
+            for recipe, rung, both, own, one in zip(
+                levers, known, zip(*spent, strict=True), losses, made.rungs, strict=True
+            )
         ],
     }
 
@@ -391,29 +507,42 @@ def measure(bench: Bench, part: str, report: Mapping[str, Found]) -> Found:
     if part == "step-law":
         return measure_step_law(bench)
     name, _, factor = part.partition("@")
+    if part in BETAS_ANEW.values():
+        return measure_betas(bench, float(factor), report)
     if not factor:
         return measure_base(bench, STUDIES[name])
     return measure_batch(bench, STUDIES[name], float(factor), report[name])
 
 
 def over_base(report: Found, name: str, rule: str) -> list[float]:
-    """Mean loss over the base's at every factor, under a rule or tuned anew (no rule); infinite
-    where a seed diverged."""
+    """Mean loss over the base's at every factor, under a rule, tuned anew (no rule) or with betas
+    too (`ALL`); infinite where a seed diverged, not a number where a rule refused."""
     base = np.mean(report[f"{name}@1"]["best"])
     found = []
     for factor in FACTORS:
-        part = report[f"{name}@{factor:g}"]
-        own = part["rules"][rule]["losses"] if rule else part["best"]
-        found.append(math.inf if None in own else float(np.mean(own) / base))
+        own = losses_of(report, f"{name}@{factor:g}", rule)
+        found.append(math.inf if None in own else float(np.mean(own or math.nan) / base))
     return found
 
 
+def losses_of(report: Found, part: str, rule: str) -> list[float | None]:
+    """Of the seeds at the smallest width; none where a rule refused, or nothing was tuned."""
+    if rule == ALL:
+        found = report.get(f"betas@{part.partition('@')[2]}", {}).get("best", [])
+    else:
+        found = report[part]["rules"][rule].get("losses", []) if rule else report[part]["best"]
+    return list(found)
+
+
 def effect_of(content: Found) -> str:
-    """What a comparison says, or what diverged."""
+    """What a comparison says, what diverged, or why a rule refused."""
+    if "refused" in content:
+        why: str = content["refused"].partition(": ")[2]
+        return f"not to be had, {why}"
     if "failed" not in content:
         said: str = content["verdict"]
         return said
-    lost = sum(loss is None for loss in content["losses"])
+    lost = sum(loss is None for loss in content.get("losses", []))
     if lost:
         return f"diverged in {lost} of {SEEDS} seeds at width {WIDTH}"
     failed: str = content["failed"].partition(" with the rate")[0]
@@ -429,6 +558,30 @@ def rule_said(report: Found, name: str, rule: str) -> str:
     return f"{TITLES[name]} tuned at {SEQUENCES} sequences, against the rate tuned anew: {climbed}"
 
 
+def tuned_said(report: Found, rule: str) -> str:
+    """A rule's line where betas are tuned too."""
+    chosen, best = report[TUNED]["betas"]["chosen"], report[TUNED]["betas"]["best"]
+    return (
+        f"betas tuned too, {pair(chosen)} (the best from which the SDE rule can follow "
+        f"{FOLLOWED:g} times; the best of all, {pair(best)}, end it at {reach_of(best):.3g}): "
+        f"{rule_said(report, TUNED, rule)}; against betas tuned anew too: "
+        + "; ".join(all_said(report, factor, rule) for factor in CLIMBED)
+        + f"; {losses_said(report, TUNED, rule)}"
+    )
+
+
+def all_said(report: Found, factor: float, rule: str) -> str:
+    """A rule against rate and betas tuned anew."""
+    found = report[BETAS_ANEW[factor]]
+    content = found["rules"].get(rule) or report[f"{TUNED}@{factor:g}"]["rules"][rule]
+    return f"batch x {factor:g} ({pair(found['betas']['chosen'])}): {effect_of(content)}"
+
+
+def pair(betas: Found) -> str:
+    """Both betas."""
+    return f"{betas['beta1']:g} and {betas['beta2']:g}"
+
+
 def losses_said(report: Found, name: str, rule: str) -> str:
     """Losses over the base's at the smallest width, under a rule and tuned anew."""
     own, anew = over_base(report, name, rule), over_base(report, name, "")
@@ -442,6 +595,8 @@ def losses_said(report: Found, name: str, rule: str) -> str:
 
 def share_of(ratio: float) -> str:
     """A ratio of losses as a difference in percent."""
+    if math.isnan(ratio):
+        return "none"
     return f"{100 * (ratio - 1):+.1f}%" if math.isfinite(ratio) else "diverges"
 
 
@@ -454,9 +609,9 @@ def power(report: Found, name: str, low: float, high: float) -> str:
 def keep(report: Found) -> None:
     """A line for each rule in the catalogue."""
 
-    def put(rule: str, said: str, figure: str) -> None:
+    def put(rule: str, said: str, figure: str, command: str = COMMAND) -> None:
         said = f"{said} (stdlib, {WIDTHS}, {SEEDS} seeds)"
-        record("batching", rule, Evidence(result=said, command=COMMAND, figure=figure))
+        record("batching", rule, Evidence(result=said, command=command, figure=figure))
 
     for rule, name in (("linear", "sgd"), ("sqrt", "adamw"), ("sde", "adamw")):
         went = ", ".join(
@@ -465,14 +620,17 @@ def keep(report: Found) -> None:
         )
         said = f"{rule_said(report, name, rule)}; {losses_said(report, name, rule)}"
         put(rule, f"{said}; best rate (betas kept) {went}", LAWS)
-    put("unchanged", "; ".join(rule_said(report, n, "unchanged") for n in STUDIES), LAWS)
+    of_given = [name for name, study in STUDIES.items() if not study.tunes_betas]
+    put("unchanged", "; ".join(rule_said(report, n, "unchanged") for n in of_given), LAWS)
+    for rule in STUDIES[TUNED].rules:
+        put(rule, tuned_said(report, rule), LAWS, f"{COMMAND} {' '.join(of_study(TUNED))}")
     law = report["adamw"]["curvature"]
     falls = 1 - law["top_eigenvalue"][-1] / law["top_eigenvalue"][0]
     put(
         "random-matrix",
         f"a batch's top eigenvalue falls by {100 * falls:.0f}% from {law['batches'][0]} to "
         f"{law['batches'][-1]} tokens (AdamW), so that the rule hardly moves the rate: "
-        + "; ".join(rule_said(report, name, "random-matrix") for name in STUDIES),
+        + "; ".join(rule_said(report, name, "random-matrix") for name in of_given),
         LAWS,
     )
     put("time-transfer", horizon_said(report["horizon"]), MULTIPLIERS)
@@ -505,17 +663,20 @@ def step_law_said(found: Found) -> str:
 def draw_laws(report: Found) -> Figure:
     """Top: the best rate over the batch, with powers of it. Below: what each rule loses."""
     with rc_context(style.SETTINGS):
-        made = Figure(figsize=(9.0, 7.0), layout="constrained")
+        made = Figure(figsize=(11.5, 7.0), layout="constrained")
         axes = made.subplots(2, len(STUDIES), sharex=True, sharey="row")
-    title = "SGD's linear and Adam's SDE rule hold up to the critical batch, and not beyond"
+    title = (
+        "From tuned betas the SDE rule gains nothing, and ends early; "
+        "SGD's linear rule holds up to the critical batch"
+    )
     made.suptitle(title, x=0.012, ha="left", fontweight="bold", color=style.LIGHT["ink"])
     for (top, low), name in zip(axes.T, STUDIES, strict=True):
         rates(top, report, name)
         rules(low, report, name)
-        top.set_title(f"{TITLES[name]}, stdlib, width {WIDTH}", fontsize=11)
+        top.set_title(HEADINGS[name], fontsize=11)
         low.set_xlabel("tokens a batch (band: critical batch, 90%)")
     axes[0, 0].set_ylabel("best rate over that at 4 sequences")
-    axes[1, 0].set_ylabel("loss over that at 4 sequences")
+    axes[1, 0].set_ylabel("loss over tuned AdamW's at 4 sequences")
     return made
 
 
@@ -538,19 +699,22 @@ def rates(axes: Axes, report: Found, name: str) -> None:
 
 
 def rules(axes: Axes, report: Found, name: str) -> None:
-    """The loss under every rule, and tuned anew; an arrow where it diverges."""
-    batches = tokens_of(report, name)
-    for i, rule in enumerate(("", *STUDIES[name].rules)):
-        lost = np.array(over_base(report, name, rule))
-        colour = COLOURS[rule] if rule else style.LIGHT["ink"]
-        axes.semilogx(batches, np.where(lost < TOP, lost, np.nan), "o-", color=colour, ms=4,
-                      lw=1.6, label=rule or "tuned anew")  # fmt: skip
-        gone = [batch for batch, ratio in zip(batches, lost, strict=True) if not ratio < TOP]
+    """The loss over the best base's, under every rule and tuned anew; an arrow: it diverges."""
+    batches, study = tokens_of(report, name), STUDIES[name]
+    shown = {"": "rate tuned anew", **({ALL: ALL} if study.tunes_betas else {})}
+    shown |= {rule: rule for rule in study.rules}
+    base, best = (np.mean(report[f"{one}@1"]["best"]) for one in (name, TUNED))
+    for i, (rule, label) in enumerate(shown.items()):
+        lost = np.array(over_base(report, name, rule)) * base / best
+        colour, line = COLOURS.get(rule, style.LIGHT["ink"]), "o:" if rule == ALL else "o-"
+        axes.semilogx(batches, np.where(lost < TOP, lost, np.nan), line, color=colour, ms=4,
+                      lw=1.6, label=label)  # fmt: skip
+        gone = [batch for batch, ratio in zip(batches, lost, strict=True) if ratio >= TOP]
         axes.plot(gone, [TOP - 0.02 * (i + 1)] * len(gone), "^", color=colour, ms=7)
     axes.axhline(1.0, color=style.LIGHT["muted"], lw=1, zorder=1)
     axes.set_ylim(0.95, TOP)
     plain(axes, batches)
-    axes.legend(frameon=False, fontsize=8, loc="upper center")
+    axes.legend(frameon=False, fontsize=8, loc="upper center", handlelength=3)
 
 
 def plain(axes: Axes, batches: Sequence[int]) -> None:
@@ -584,20 +748,24 @@ def draw_multipliers(report: Found) -> Figure:
         for factor in CLIMBED
     ]
     shown += [
+        (f"{TUNED} {rule}, batch x {factor:g}, all anew", one)
+        for factor, part in BETAS_ANEW.items()
+        for rule, one in report[part]["rules"].items()
+    ]
+    shown += [
         (f"adamw {rule}, tokens x {SHORT}", one) for rule, one in report["horizon"]["rules"].items()
     ]
     shown.append(("step-law", report["step-law"]))
-    contents = [
-        {
-            "name": f"batching/{said}",
-            "multiplier": one["multiplier"],
-            "rungs": [{"multipliers": {"compute": rung["multiplier"]}} for rung in one["rungs"]],
-        }
-        for said, one in shown
-        if "multiplier" in one
-    ]
-    title = "Compute multiplier of a rule's settings as given over a rate tuned anew (90%)"
+    contents = [{"name": f"batching/{said}", **one} for said, one in shown if "multiplier" in one]
+    title = "Compute multiplier of a rule's settings as given over a rate, or all, tuned anew (90%)"
     return overview(contents, title, "the tuned rate")
+
+
+def in_words_of_today(found: Found) -> Found:
+    """The report with every verdict worded anew from its numbers."""
+    return reworded(
+        {k: in_words_of_today(v) if isinstance(v, dict) else v for k, v in found.items()}
+    )
 
 
 def record_all(report: Found) -> None:
@@ -616,6 +784,8 @@ def main() -> None:
     options = parser.parse_args()
     report: Found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if options.record:
+        report = in_words_of_today(report)
+        write_whole(RESULTS, json.dumps(report, indent=1) + "\n")
         record_all(report)
         return
     with Bench.open(options.root) as bench:

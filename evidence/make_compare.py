@@ -464,7 +464,9 @@ def overview(contents: list[dict[str, Any]], title: str, against: str = "AdamW")
     axes.minorticks_off()
     names = [content["name"].partition("/")[2] for content in ordered]
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set_xlabel(f"times the lever's compute that {against} needs (small dots: the three rungs)")
+    axes.set_xlabel(
+        f"times the lever's compute that {against} needs\n(small dots: the three rungs)"
+    )
     return made
 
 
