@@ -360,7 +360,9 @@ def keep(report: Found) -> None:
         record("batching", name, Evidence(result=said, command=COMMAND, figure=FIGURE))
 
     limits = "; ".join(f"{limit_said(one['critical'])} at width {one['width']}" for one in widths)
-    where = f"stdlib, AdamW, {SEEDS} seeds, batches of {min(BATCHES)} to {max(BATCHES)} sequences"
+    betas = f"betas by the SDE rule from {STUDY.beta1:g} and {STUDY.beta2:g}"
+    sizes = f"batches of {min(BATCHES)} to {max(BATCHES)} sequences"
+    where = f"stdlib, AdamW, {betas}, {SEEDS} seeds, {sizes}"
     put(
         "critical-batch",
         f"{limits}: from the tokens to the loss that a batch of {BATCHES[0]} sequences has after "
