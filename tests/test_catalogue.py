@@ -146,6 +146,9 @@ def test_records_are_kept_and_replaced(monkeypatch, tmp_path):
         cards.record("optim", "adamw", Evidence(result="1x", command="bench"))
         found = [(e.result, e.command) for e in cards.measured("optim", "lion")]
         assert found == [("1.05x", "bench"), ("saves 3%", "compare")]
+        cards.record("optim", "lion", Evidence(result="1.3x", command="bench"))
+        results = [e.result for e in cards.measured("optim", "lion")]
+        assert results == ["1.3x", "saves 3%"], "what is measured again stays in its place"
     finally:
         cards._records.cache_clear()
 
