@@ -18,8 +18,8 @@ CARD = Card(
     "With one machine it is hypergradient descent (Baydin et al., arXiv 1703.04782). The training "
     "loop gives it the cosine between a gradient and the step before, in [-1, 1]: the paper's "
     "unscaled product has the model's scale and would need another `sensitivity` at each size. "
-    "The bounds gamma = 3 (server) and 10 (clients) are recalled, unconfirmed. Costs a copy of the "
-    "parameters.",
+    "The bounds gamma = 3 (server) and 10 (clients) are the paper's at second hand. Costs a copy "
+    "of the parameters.",
 )
 
 

@@ -9,8 +9,9 @@ CARD = Card(
     title="Power Scheduler: A Batch Size and Token Number Agnostic Learning Rate Scheduler",
     arxiv="2408.13359",
     claim="one setting serves every token count, batch and (with muP) width",
-    note="The form (rate = min(peak, batch a n^b), b < 0, warmup before, short decay after) is the "
-    "paper's; a = 4.6, b = -0.51 and batch counted in sequences are recalled, unconfirmed, and so "
+    note="The form (rate = min(peak, batch a n^b), b < 0, a linear warmup to that curve) is the "
+    "paper's and the authors' code's (dolomite-engine, where a holds the batch and no decay "
+    "follows); a = 4.6, b = -0.51 and batch counted in sequences are recalled, unconfirmed, and so "
     "is the linear shape of the decay.",
 )
 
