@@ -1,13 +1,17 @@
 """`stepladder runs` as a user drives it."""
 
 import json
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from stepladder.cli import main
 from stepladder.recipe import Data, Model, Optimizer, Recipe
-from stepladder.store import Store
+from stepladder.report.runs import runs_table
+from stepladder.store import Store, StoredRun
 
 
 def recipe(seed: int) -> Recipe:
@@ -49,6 +53,28 @@ def test_list_shows_every_status_and_how_to_mend(root: Path, capsys) -> None:
         line = next(line for line in out.splitlines() if line.startswith(recipe(seed).key))
         assert word in line
     assert "delete" in out
+
+
+def test_a_row_of_wide_cells_fits_a_terminal() -> None:
+    """The widest that they get: nothing is cut off at 80 columns."""
+    wide = replace(
+        recipe(1000),
+        model=replace(recipe(0).model, width=16384, depth=128),
+        optimizer=Optimizer(lr=0.00145),
+        tokens=128_000_000,
+    )
+    lost = {"loss": None, "diverged": True, "seconds": 8.5e6}
+    one = StoredRun(
+        key=wide.key,
+        folder=Path(),
+        status="diverged",
+        recipe=wide.to_toml(),
+        result=lost,
+        curve=[],
+    )
+    console = Console(width=80, file=StringIO())
+    console.print(runs_table([one]))
+    assert "…" not in console.file.getvalue()
 
 
 def test_list_as_json(root: Path, capsys) -> None:

@@ -63,6 +63,13 @@ def test_searches_and_goes_on(place: Path, recipe: str, stepladder: Verb) -> Non
     assert (other.status, "differs in space" in other.err) == (2, True)
 
 
+def test_a_plan_says_where_no_run_will_reach_the_top(recipe: str, stepladder: Verb) -> None:
+    for runs, said in (("1", True), ("20", False)):
+        shown = stepladder("search", recipe, *SPACE, "--scales", "1", "3", "--runs", runs, "--plan")
+        assert ("no run is likely to reach scale 3" in shown.out) is said
+        assert "one after another on" in shown.out.splitlines()[0]
+
+
 def test_bad_input_is_named(recipe: str, stepladder: Verb) -> None:
     for words, message in (
         ((recipe,), "the search space is empty"),

@@ -72,6 +72,7 @@ def test_values_go_into_the_recipe():
         (["optimizer.eps=0..1 if optimizer.name=muon"], "which is not searched"),
         (["optimizer.eps=0..1 if optimizer.name=lion", "optimizer.name=adamw,muon"], "never is"),
         (["optimizer.eps=0..1 if optimizer.name"], "after `if` comes"),
+        (["lr=0..1"], "no field 'lr', did you mean 'optimizer.lr'"),
         (["optimizer.learning_rate=0..1"], "no field 'optimizer.learning_rate', did you mean"),
         (["optimizer.beta2=0.9..1.5"], r"optimizer.beta2 must lie in \[0, 1\)"),
         (["optimizer.name=0..1"], "not a number: give choices"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from stepladder.cli.options import parse
@@ -201,7 +201,7 @@ def _planned(
     }
 
 
-def _plan_table(planned: dict[str, Any]) -> Table:
+def _plan_table(planned: dict[str, Any]) -> Group:
     from stepladder.ladder.budget import said_time
 
     seconds = sum(level["seconds"] for level in planned["levels"])
@@ -210,7 +210,7 @@ def _plan_table(planned: dict[str, Any]) -> Table:
         f"{planned['proposer']} under {planned['scheduler']}, {planned['executor']}: about "
         f"{flops:.2g} FLOP, {said_time(seconds)} one after another on {planned['device']}"
     )
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for name in ("scale", "width x depth", "tokens", "runs", "FLOP", "time"):
         table.add_column(name, justify="right")
     for level in planned["levels"]:
@@ -222,7 +222,9 @@ def _plan_table(planned: dict[str, Any]) -> Table:
             f"{level['flops']:.2g}",
             said_time(level["seconds"]),
         )
-    return table
+    last = planned["levels"][-1]
+    short = f"no run is likely to reach scale {last['scale']:g}, the one that counts: more --runs"
+    return Group(title, table, *([] if last["runs"] else [short]))
 
 
 def _run(
@@ -318,23 +320,22 @@ def _result(
     }
 
 
-def _found_table(found: "Found", levels: "Levels") -> Table:
+def _found_table(found: "Found", levels: "Levels") -> Group:
     best = found.best
     counts: Sequence[str] = [
         f"{runs} at {scale:g}" for runs, scale in zip(found.runs, levels.scales, strict=True)
     ]
     lost = f", {found.diverged} diverged" if found.diverged else ""
-    table = Table(
-        title=f"loss {best.loss:.4f} at scale {levels.scales[best.level]:g}",
-        caption=f"{found.spent:.2g} FLOP in {', '.join(counts)}{lost}",
-        title_justify="left",
-        caption_justify="left",
-    )
+    table = Table()
     table.add_column("base hyperparameter")
     table.add_column("best", justify="right")
     for name, value in best.values.items():
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    return table
+    return Group(
+        f"loss {best.loss:.4f} at scale {levels.scales[best.level]:g}",
+        table,
+        f"{found.spent:.2g} FLOP in {', '.join(counts)}{lost}",
+    )
 
 
 def _print_json(content: dict[str, Any]) -> None:

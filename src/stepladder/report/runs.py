@@ -41,7 +41,7 @@ def summary(run: StoredRun) -> dict[str, Any]:
 def runs_table(runs: Sequence[StoredRun]) -> RenderableType:
     """All runs, and below them how the corrupt ones are mended."""
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("key", "status", "width x depth"):
+    for name in ("key", "status", "shape"):
         table.add_column(name, no_wrap=True)
     for name in ("tokens", "lr", "seed", "loss", "time"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -211,7 +211,9 @@ def _require_field(name: str, known: Iterable[str]) -> None:
     if name.startswith(OPEN_TABLES):
         return
     if name not in known:
-        raise ValueError(f"a recipe has no field {name!r}{did_you_mean(name, known)}")
+        known = list(known)
+        inside = [field for field in known if field.endswith(f".{name}")]  # lr: optimizer.lr
+        raise ValueError(f"a recipe has no field {name!r}{did_you_mean(name, known, inside)}")
     tables = name.startswith(OF_THE_LADDER_TABLES) and name not in SEARCHABLE_MODEL
     if tables or name in OF_THE_LADDER or name.startswith("parametrization.base_"):
         raise ValueError(
