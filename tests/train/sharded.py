@@ -1,6 +1,6 @@
 """What each process of test_distributed.py executes: runs in float64, one after another.
 
-python sharded.py <jobs.json>
+A line on its standard input lists runs; it answers with a line of what each raised.
 """
 
 import json
@@ -17,6 +17,8 @@ from stepladder.store import Store
 from stepladder.train import Silent
 from stepladder.train.distributed import train_distributed
 
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what libraries print is no answer
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 dist.init_process_group("gloo")  # once for all jobs
@@ -34,19 +36,22 @@ class Stopper(Silent):
             os.kill(os.getpid(), 2)
 
 
-for job in json.loads(Path(sys.argv[1]).read_text()):
-    dataset = Dataset.open(Path(job["data"]), job["source"], "bytes")
-    said = ""
+def said_of(job: dict) -> str:
+    """Makes one run; what it raised."""
     try:
         train_distributed(
             Recipe.from_toml(job["recipe"]),
             Store(job["store"]),
-            dataset,
+            Dataset.open(Path(job["data"]), job["source"], "bytes"),
             device="cpu",
             tensor_parallel=job["tensor"],
             watch=Stopper(job["stop"]),
         )
     except (ValueError, KeyboardInterrupt) as error:
-        said = f"{type(error).__name__}: {error}"
-    Path(f"{job['said']}-{os.environ['RANK']}").write_text(said)
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+for line in sys.stdin:
+    print(json.dumps([said_of(job) for job in json.loads(line)]), file=answers, flush=True)
 dist.destroy_process_group()

@@ -5,7 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,13 +47,13 @@ def wide():
 
 @pytest.fixture
 def made(recipe):
-    """Twelve steps of eight sequences, in two micro-batches, whose gradients are clipped; 33
+    """Eight steps of eight sequences, in two micro-batches, whose gradients are clipped; 33
     validation sequences, which no number of processes divides."""
     return replace(
         recipe,
         model=replace(recipe.model, kv_heads=2),
         optimizer=Optimizer(lr=0.02, clip=0.3),
-        tokens=12 * 128,
+        tokens=8 * 128,
         batch=128,
         accumulate=2,
         validation=33 * 16,
@@ -59,55 +61,75 @@ def made(recipe):
     )
 
 
+class Crew:
+    """Some processes as torchrun would start them, for all tests of this file."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, Path(__file__).with_name("sharded.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            )
+            for rank in range(count)
+        ]
+
+    def make(self, jobs: list[dict]) -> list[list[str]]:
+        """What every process said of each job."""
+        for process in self.processes:
+            process.stdin.write(json.dumps(jobs) + "\n")
+            process.stdin.flush()
+        lines = [process.stdout.readline() for process in self.processes]
+        assert all(lines), "a process ended: it printed why"
+        return list(map(list, zip(*map(json.loads, lines), strict=True)))
+
+    def end(self) -> None:
+        """Let them go, and see that each went well."""
+        try:
+            for process in self.processes:
+                process.communicate(timeout=60)
+            assert [process.returncode for process in self.processes] == [0] * self.count
+        finally:
+            for process in self.processes:
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def crews():
+    """Crews by their number of processes, each started when it is first asked for."""
+    with ExitStack() as stack:
+
+        @cache
+        def crew(count: int) -> Crew:
+            made = Crew(count)
+            stack.callback(made.end)
+            return made
+
+        yield crew
+
+
 @pytest.fixture
-def together(dataset, tmp_path):
-    """Has some processes make runs, as torchrun would start them, and gives what each said."""
+def together(dataset, crews):
+    """Has a crew make runs, and gives what each process said of each run."""
 
     def together(count, *jobs):
-        full = [
-            {"data": str(dataset.folder), "source": dataset.source, "stop": 0, "tensor": 1}
-            | {"recipe": recipe.to_toml(), "store": str(store.root)}
-            | {"said": str(tmp_path / f"said-{count}-{n}")}
-            | more
-            for n, (recipe, store, more) in enumerate(jobs)
-        ]
-        (tmp_path / "jobs.json").write_text(json.dumps(full))
-        run(count, tmp_path / "jobs.json")
-        return [
-            [Path(f"{job['said']}-{rank}").read_text() for rank in range(count)] for job in full
-        ]
+        return crews(count).make(
+            [
+                {"data": str(dataset.folder), "source": dataset.source, "stop": 0, "tensor": 1}
+                | {"recipe": recipe.to_toml(), "store": str(store.root)}
+                | more
+                for recipe, store, more in jobs
+            ]
+        )
 
     return together
-
-
-def run(count, jobs):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = Path(__file__).with_name("sharded.py")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, script, jobs],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={
-                **os.environ,
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "WORLD_SIZE": str(count),
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-            },
-        )
-        for rank in range(count)
-    ]
-    try:
-        for process in processes:
-            _, said = process.communicate(timeout=600)
-            assert process.returncode == 0, said
-    finally:
-        for process in processes:
-            process.kill()
 
 
 def assert_same(store, other, recipe):
@@ -158,13 +180,13 @@ def test_the_curve_the_clipping_and_the_weights_of_one_process(
     train(made, one, dataset, execution=HERE)
     jobs = [(made, stores(f"by-{t}"), {"tensor": t}) for t in reversed(tensor)]
     begun = stores("begun")
-    stopped(begun, made, dataset, 5)
+    stopped(begun, made, dataset, 3)
     said = together(count, *jobs, (made, begun, {"tensor": tensor[-1]}))
     assert said == [[""] * count] * 3
     for _, store, _ in jobs:
         assert_same(store, one, made)
     assert_same(begun, one, made)
-    assert "from step 5 of 12" in last_start(begun, made)
+    assert "from step 3 of 8" in last_start(begun, made)
 
 
 def test_the_noise_scale_of_the_processes_own_gradients(made, together, stores, dataset):
@@ -192,11 +214,11 @@ def test_one_process_goes_on_where_several_stopped(made, together, stores, datas
     """Ctrl-C reached one of them only: all save, and all stop."""
     one, begun = stores("one"), stores("begun")
     train(made, one, dataset, execution=HERE)
-    (said,) = together(2, (made, begun, {"tensor": 2, "stop": 7}))
+    (said,) = together(2, (made, begun, {"tensor": 2, "stop": 5}))
     assert said == ["KeyboardInterrupt: "] * 2
     assert begun.get(made.key).result is None
     train(made, begun, dataset, execution=HERE)
-    assert "from step 7 of 12" in last_start(begun, made)
+    assert "from step 5 of 8" in last_start(begun, made)
     assert_same(begun, one, made)
 
 
