@@ -338,6 +338,21 @@ def test_sparse_gradients_are_refused(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("named", [False, True])
+def test_sparse_gradients_of_a_closure_are_refused(name, named):
+    table = nn.Embedding(6, 4, sparse=True)
+    optimizer = make(name, table.parameters())
+
+    def closure():
+        loss = table(torch.tensor([1, 2])).square().sum()
+        loss.backward()
+        return loss
+
+    with pytest.raises(ValueError, match="sparse=False"):
+        optimizer.step(closure=closure) if named else optimizer.step(closure)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("groups", "kwargs", "message"),
     [

@@ -164,19 +164,38 @@ def _watch(optimizer: Optimizer) -> None:
     optimizer.register_load_state_dict_pre_hook(_refuse_foreign)
 
 
-def _check_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+def _check_step(
+    optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Before a step; gradients that a closure makes are looked at after it."""
     name = optimizer.param_groups[0][NAME_KEY]
     for group in optimizer.param_groups:
         if NAME_KEY not in group:  # joined by `add_param_group`
             _check_parameters(f"{name}: an added group", group["params"], set())
             _mark(name, group)
-        for p in group["params"]:
-            if p.grad is not None and p.grad.layout is not torch.strided:
+    this, *given = args
+    closure = given[0] if given else kwargs.get("closure")
+    if closure is None:
+        _check_gradients(optimizer)
+        return None
+
+    def checked() -> Any:
+        loss = closure()
+        _check_gradients(optimizer)
+        return loss
+
+    return (this, checked, *given[1:]), {k: v for k, v in kwargs.items() if k != "closure"}
+
+
+def _check_gradients(optimizer: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        for p in (p for p in group["params"] if p.grad is not None):
+            if p.grad.layout is not torch.strided:
                 raise ValueError(
-                    f"{name}: sparse gradient for a parameter of shape {tuple(p.shape)}; "
-                    "build the embedding with sparse=False"
+                    f"{group[NAME_KEY]}: sparse gradient for a parameter of shape "
+                    f"{tuple(p.shape)}; build the embedding with sparse=False"
                 )
-            if group.get("fused") and p.grad is not None and p.grad.stride() != p.stride():
+            if group.get("fused") and p.grad.stride() != p.stride():
                 # set by hand, not by autograd; torch's fused kernels take both for laid out alike
                 p.grad = torch.empty_like(p).copy_(p.grad)
 
