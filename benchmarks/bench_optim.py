@@ -3,9 +3,11 @@
     python benchmarks/bench_optim.py [--seconds 3] [--width 512] [--depth 6] [--record]
                                      [--only NAME ...]
 
-Each optimizer has its own copy of a transformer's parameters and steps in turn with two AdamWs; a
-ratio is the median over rounds of its time over theirs. On a CPU, time is processor time on one
-thread, which other work on the machine hardly touches; on CUDA it is wall time, synchronised.
+Each optimizer steps in turn with AdamW on the same memory: the parameters of a transformer, their
+gradients, and tensors of state; a ratio is the median over rounds of its time over AdamW's. (Of two
+copies, one may be a fifth slower, for no other reason than where it lies.) There are two such
+memories, so that no step finds in a cache what the last has left. On a CPU, time is processor time
+on one thread, which other work on the machine hardly touches; on CUDA, wall time, synchronised.
 "Bytes" is what a step must move through memory over AdamW's 28 bytes a parameter, and "reads" what
 of it must be read over AdamW's 16. A core waits for what it reads; to write what it has just read
 costs it next to nothing (`memory_ns`, measured in the same run), so that on a CPU "reads" is the
@@ -41,6 +43,7 @@ TORCH = ("sgd", "adam", "adamw", "adafactor", "muon")
 LOW_RANKED = ("galore", "fira", "adam-snsm")
 LOW_RANK = {"rank": 64, "gap": 10**6}
 RATES = {"lr": 1e-4, "weight_decay": 0.1}
+SECOND_MOMENTS = ("v", "exp_avg_sq")
 ADAMW = 28  # bytes a parameter: p, m and v are read and written, g is read
 # Bytes a parameter in float32, pass by pass, with weight decay. A second pass is needed where a
 # step has a factor that sums over the tensor or the model decide. Products of matrices have none.
@@ -139,28 +142,45 @@ def fresh(sizes: list[tuple[int, ...]], device: str) -> list[nn.Parameter]:
     return params
 
 
-def ours(name: str, sizes: list[tuple[int, ...]], device: str) -> torch.optim.Optimizer:
+def ours(name: str) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
     """Compiled where it can be."""
     options = LOW_RANK if name in LOW_RANKED else {} if name in TORCH else {"mode": "compiled"}
-    return build(name, fresh(sizes, device), **RATES, **options)
+    return lambda params: build(name, params, **RATES, **options)
 
 
-def timed(
-    optimizer: torch.optim.Optimizer, grads: dict[nn.Parameter, torch.Tensor], device: str
-) -> float:
-    """Seconds of a step. Gradients are put back before: heavyball takes them away."""
-    for p, g in grads.items():
-        p.grad = g
-    clock = time.perf_counter if device == "cuda" else time.process_time
-    start = clock()
-    optimizer.step(lambda: torch.tensor(1.0))
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return clock() - start
+class Memory:
+    """Parameters, gradients and tensors of state that optimizers share. What they leave to each
+    other makes no sense, and takes as long."""
 
+    def __init__(self, sizes: list[tuple[int, ...]], device: str) -> None:
+        self.device = device
+        self.params = fresh(sizes, device)
+        self.grads = [p.grad for p in self.params]
+        self.states: list[dict[int, torch.Tensor]] = [{} for _ in self.params]
 
-def _gradients(optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, torch.Tensor]:
-    return {p: p.grad for group in optimizer.param_groups for p in group["params"]}
+    def timed(self, optimizer: torch.optim.Optimizer) -> float:
+        """Seconds of a step. Gradients are put back before: heavyball takes them away."""
+        for p, g in zip(self.params, self.grads, strict=True):
+            p.grad = g
+        clock = time.perf_counter if self.device == "cuda" else time.process_time
+        start = clock()
+        optimizer.step(lambda: torch.tensor(1.0))
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return clock() - start
+
+    def host(self, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> Any:
+        """An optimizer whose state lies here: second moments in one place, all else in others."""
+        optimizer = make(self.params)
+        self.timed(optimizer)
+        for p, places in zip(self.params, self.states, strict=True):
+            state = optimizer.state[p]
+            others = iter(range(1, len(state) + 1))
+            for key, value in state.items():
+                if isinstance(value, torch.Tensor) and value.shape == p.shape:
+                    place = 0 if key in SECOND_MOMENTS else next(others)
+                    state[key] = places.setdefault(place, torch.zeros_like(p)).copy_(value)
+        return optimizer
 
 
 class Timing(NamedTuple):
@@ -170,31 +190,30 @@ class Timing(NamedTuple):
     ratio: float
 
 
+# A round of an optimizer (0) and AdamW (1), by turns on one memory and on the other. Each has both
+# memories twice, and steps as often after the other.
+ROUND = (0, 1, 1, 0, 1, 0, 0, 1)
+
+
 def measure(
-    made: dict[str, torch.optim.Optimizer],
-    adamw: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    make: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+    sizes: list[tuple[int, ...]],
     seconds: float,
     device: str,
-) -> dict[str, Timing]:
-    """Time optimizers in turn with two AdamWs, another one first in every round.
-
-    What is allocated first steps slower, by a tenth to a fifth: one AdamW is older than what it is
-    compared with and one is younger, and their geometric mean counts.
-    """
-    everyone = [(o, _gradients(o)) for o in (adamw[0], *made.values(), adamw[1])]
-    for optimizer, grads in everyone * 2:
-        timed(optimizer, grads, device)
-    rounds: list[list[float]] = []
+) -> tuple[Timing, torch.optim.Optimizer]:
+    """Time an optimizer in turn with AdamW."""
+    memories = Memory(sizes, device), Memory(sizes, device)
+    pairs = [tuple(m.host(each) for each in (make, ours("adamw"))) for m in memories]
+    times: list[list[float]] = []
     until = time.perf_counter() + seconds
-    while len(rounds) < 3 or (time.perf_counter() < until and len(rounds) < 100):
-        first = len(rounds) % len(everyone)
-        times = [timed(o, grads, device) for o, grads in everyone[first:] + everyone[:first]]
-        rounds.append(times[-first:] + times[:-first] if first else times)
-    found = {}
-    for k, name in enumerate(made, start=1):
-        ratio = median(times[k] / math.sqrt(times[0] * times[-1]) for times in rounds)
-        found[name] = Timing(min(times[k] for times in rounds), ratio)
-    return found
+    while len(times) < 3 or (time.perf_counter() < until and len(times) < 100):
+        found = [memories[i % 2].timed(pairs[i % 2][who]) for i, who in enumerate(ROUND)]
+        times.append(found)
+    theirs = [sum(t for t, who in zip(found, ROUND, strict=True) if who) for found in times]
+    own = [sum(found) - their for found, their in zip(times, theirs, strict=True)]
+    ratios = [a / b for a, b in zip(own[1:], theirs[1:], strict=True)]  # the first warms up
+    least = min(t for found in times for t, who in zip(found, ROUND, strict=True) if not who)
+    return Timing(least, median(ratios)), pairs[0][0]
 
 
 def main() -> None:
@@ -212,15 +231,14 @@ def main() -> None:
     others = rivals()
     rows: dict[str, dict[str, object]] = {}
     for name in options.only:
-        older = ours("adamw", sizes, device)
-        made = {name: ours(name, sizes, device)}
+        makers = {name: ours(name)}
         for package, make in others.get(name, {}).items():
-            made[f"{name} ({package})"] = make(fresh(sizes, device))
-        adamw = (older, ours("adamw", sizes, device))
-        times = measure(made, adamw, options.seconds * len(made), device)
-        for each, optimizer in made.items():
+            makers[f"{name} ({package})"] = make
+        times = {}
+        for each, make in makers.items():
+            times[each], optimizer = measure(make, sizes, options.seconds, device)
             rows[each] = row(each, optimizer, times[each])
-        if len(made) > 1:
+        if len(makers) > 1:
             best = min(t.ratio for each, t in times.items() if each != name)
             rows[name]["ratio_to_best_rival"] = round(times[name].ratio / best, 3)
         print(name, rows[name]["ratio_to_fused_adamw"], flush=True)
