@@ -286,6 +286,14 @@ def test_the_next_rate(losses, where, following):
     assert next_rate(table) == pytest.approx(following)
 
 
+@pytest.mark.parametrize("level", [0.0, 1.0, -0.9, 90.0, math.nan])
+def test_a_level_that_cannot_be_is_refused_before_a_run(level):
+    world = World()
+    with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+        run(make_plan(BASE, LION, scales=SCALES), world, level=level)
+    assert not world.asked
+
+
 def test_what_noisy_tuning_loses():
     """No noise: nothing. With noise, as much as a parabola loses where its lowest point wanders."""
     found = tune((BASE, LION), Search(), World(best=0.025))[1]

@@ -112,8 +112,11 @@ def run(plan: Plan, execute: Execute, *, level: float = LEVEL) -> Comparison:
         level: of the intervals.
 
     Raises:
-        ValueError: an arm diverged, or the baseline does not get better along the rungs.
+        ValueError: a level outside (0, 1), an arm diverged, or the baseline does not get better
+            along the rungs.
     """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level:g}")
     tuned = tune(plan.tuned_arms, plan.search, execute)
     if plan.lever_as_given:
         tuned.append(as_given(plan.lever))
