@@ -74,7 +74,11 @@ HERE = Path(__file__).parent
 COMMAND = "python evidence/make_batch_transfer.py"
 RESULTS = HERE / "batch_transfer.json"
 LAWS, MULTIPLIERS = "evidence/batch_transfer.svg", "evidence/batch_multipliers.svg"
-TITLES = {"adamw": "AdamW", "adamw-tuned": "AdamW", "sgd": "SGD with momentum"}
+TITLES = {
+    "adamw": "AdamW (betas 0.95 and 0.995)",
+    "adamw-tuned": "AdamW",
+    "sgd": "SGD with momentum",
+}
 HEADINGS = {"adamw": "AdamW, long betas", "adamw-tuned": "AdamW, betas tuned", "sgd": "SGD"}
 WIDTHS = f"widths {WIDTH} to {round(WIDTH * SCALES[-1])}"
 SEQUENCES = BATCH // 2  # of a base batch
@@ -172,14 +176,10 @@ STUDIES = {
 }
 
 
-def of_study(name: str) -> list[str]:
-    """A study's parts: the base, and every batch."""
-    return [name, *(f"{name}@{factor:g}" for factor in FACTORS)]
-
-
 BETAS_ANEW = {factor: f"betas@{factor:g}" for factor in CLIMBED}
 PARTS = (
-    *(part for name in STUDIES for part in of_study(name)),
+    *STUDIES,
+    *(f"{name}@{factor:g}" for name in STUDIES for factor in FACTORS),
     *BETAS_ANEW.values(),
     "horizon",
     "step-law",
@@ -355,8 +355,10 @@ def climbed(
 ) -> dict[str, Found]:
     """Each lever as given against what was tuned anew, at three widths."""
     anew = tuned.chosen.recipe
-    arms = {"anew": tuned_to(anew, tuned.lr), **levers}
-    bench.losses([pair[1] for arm in arms.values() for pair in rungs(anew, arm, SCALES)])
+    arms = [(anew, tuned.lr), *((lever, lever.optimizer.lr) for lever in levers.values())]
+    bench.losses(  # all at once, as `run` will ask for them
+        [tuned_to(pair[1], lr) for arm, lr in arms for pair in rungs(anew, arm, SCALES)]
+    )
     return {rule: compared(bench, anew, lever, search) for rule, lever in levers.items()}
 
 
@@ -538,7 +540,7 @@ def effect_of(content: Found) -> str:
     """What a comparison says, what diverged, or why a rule refused."""
     if "refused" in content:
         why: str = content["refused"].partition(": ")[2]
-        return f"not to be had, {why}"
+        return f"refused, {why}"
     if "failed" not in content:
         said: str = content["verdict"]
         return said
@@ -623,7 +625,7 @@ def keep(report: Found) -> None:
     of_given = [name for name, study in STUDIES.items() if not study.tunes_betas]
     put("unchanged", "; ".join(rule_said(report, n, "unchanged") for n in of_given), LAWS)
     for rule in STUDIES[TUNED].rules:
-        put(rule, tuned_said(report, rule), LAWS, f"{COMMAND} {' '.join(of_study(TUNED))}")
+        put(rule, tuned_said(report, rule), LAWS, f"{COMMAND} {TUNED} betas")
     law = report["adamw"]["curvature"]
     falls = 1 - law["top_eigenvalue"][-1] / law["top_eigenvalue"][0]
     put(
@@ -775,10 +777,20 @@ def record_all(report: Found) -> None:
         write_whole(HERE.parent / path, style.svg(made, Path(path).stem))
 
 
+def chosen(asked: Sequence[str]) -> list[str]:
+    """The parts asked for, each with its batches; all where none is."""
+    heads = {part.partition("@")[0] for part in PARTS}
+    if unknown := set(asked) - heads - set(PARTS):
+        raise SystemExit(f"there is no part {min(unknown)!r}; one of {', '.join(PARTS)}")
+    return [part for part in PARTS if not asked or part in asked or part.partition("@")[0] in asked]
+
+
 def main() -> None:
     """Measure what is missing, or record what was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; adamw: also all adamw@..."
+    )
     parser.add_argument("--root", type=Path, default=Path(gettempdir()) / "stepladder-batch")
     parser.add_argument("--record", action="store_true", help="do no runs: catalogue and figures")
     options = parser.parse_args()
@@ -789,7 +801,7 @@ def main() -> None:
         record_all(report)
         return
     with Bench.open(options.root) as bench:
-        for part in options.parts or PARTS:
+        for part in chosen(options.parts):
             if part not in report:
                 report[part] = measure(bench, part, report)
                 write_whole(RESULTS, json.dumps(finite(report), indent=1) + "\n")
