@@ -15,7 +15,7 @@ from stepladder.laws import Coefficient, Fit, Input, Law, backtest, fit, get
 from stepladder.laws.bootstrap import bca, percentile
 from stepladder.laws.design import next_runs
 from stepladder.laws.forecasting import forecast
-from stepladder.laws.holdout import missed, trials
+from stepladder.laws.holdout import Held, missed, trials, widening
 from stepladder.laws.noise import one_sided, uneven
 from stepladder.laws.objective import Objective
 from stepladder.laws.optima import search
@@ -128,6 +128,12 @@ def test_one_sided_noise_is_noticed_and_symmetric_noise_is_not():
     flagged = [one_sided(rng.normal(size=100)).needed for _ in range(300)]
     assert np.mean(flagged) < 0.03
     assert not one_sided(-rng.exponential(size=200)).needed  # below the law: not undertuning
+
+
+def test_bars_of_no_width_are_widened_without_overflow():
+    none = Held(miss=np.array([0.1]), error=np.zeros(1))
+    assert widening([none]) > 1e9
+    assert widening([Held(miss=np.zeros(1), error=np.zeros(1))]) == 1.0
 
 
 def test_a_single_far_run_is_no_sign_of_undertuning():

@@ -315,3 +315,9 @@ def test_a_law_that_is_chosen_has_the_inputs_that_are_asked_of(capsys, tmp_path)
         assert set(made["inputs"]) == {"params", "tokens"} if "2B" in flags else {"flops"}
     assert "no option --parms" in err(capsys, "forecast", path, "--parms", 1)
     assert "needs a number, not '2X'" in err(capsys, "forecast", path, "--flops", "2X")
+
+
+def test_a_recognised_loss_is_not_offered_for_another_column(capsys, tmp_path):
+    path = tmp_path / "grid.csv"
+    path.write_text("lr,loss\n0.1,3\n0.2,2\n")
+    assert "did you mean" not in err(capsys, "fit", path)

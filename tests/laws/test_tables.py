@@ -75,6 +75,12 @@ def test_counts_in_words_and_derived_columns(tmp_path):
     assert table.columns["tokens"] == pytest.approx([5e8, 1e9])
 
 
+def test_nothing_is_derived_from_text(tmp_path):
+    path = write(tmp_path / "runs.csv", "param_count,flops,loss\nexcl. head,1e18,3\n,2e18,2\n")
+    table = select(read_table(path), ["params", "tokens", "loss"])
+    assert set(table.columns) == {"params", "flops", "loss"}
+
+
 def test_where_sees_text_that_would_read_as_a_count(tmp_path):
     path = write(tmp_path / "runs.csv", "N,loss,group\n1e8,3,70M\n2e8,2,160M\n")
     table = select(read_table(path), ["params", "loss"], where="group == '70M'")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepladder.laws import registry
-from stepladder.laws.columns import COUNTED, LETTERS
+from stepladder.laws.columns import COUNTED, LETTERS, readings
 from stepladder.laws.tables import Table, no_column, read_table, select
 from stepladder.names import did_you_mean
 
@@ -33,7 +33,8 @@ def every_column(path: Path, maps: Sequence[str], where: str | None) -> Table:
     if not target_of(table.columns):
         raise ValueError(no_column(path, TARGET, present, table.columns))
     if not set(AXES) & set(table.columns):
-        near = " or ".join(f"{name}{did_you_mean(name, present)}" for name in AXES)
+        free = [column for column in present if not readings(TARGET, [column])]
+        near = " or ".join(f"{name}{did_you_mean(name, free)}" for name in AXES)
         raise ValueError(
             f"{path.name} has no column for {near}; it has {', '.join(present)}. "
             f"--map {AXES[0]}=COLUMN names one"

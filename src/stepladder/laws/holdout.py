@@ -13,6 +13,7 @@ from stepladder.laws.scale import residual_scale
 
 CUTS = (0.5, 0.35, 0.2, 0.1)  # parts that are forecast from the others, the dearest
 PRIOR = 1.0  # cuts' worth of belief that the error bars are right
+LEAST_ERROR = 1e-150  # a standard deviation by which an error can be divided, and squared
 
 
 class Held(NamedTuple):
@@ -67,7 +68,7 @@ def widening(tried: Sequence[Held | None]) -> float:
     that the bars are right. At least 1.
     """
     ratios = [
-        float(np.mean((one.miss / np.maximum(one.error, 1e-300)) ** 2))
+        float(np.mean((one.miss / np.maximum(one.error, LEAST_ERROR)) ** 2))
         for one in tried
         if one is not None
     ]

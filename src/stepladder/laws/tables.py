@@ -123,10 +123,14 @@ def _derive(columns: dict[str, Column], wanted: Sequence[str]) -> list[str]:
     """Compute the wanted columns that follow from others; what was done."""
     made = []
     for name, expression, needs in DERIVED:
-        if name in wanted and name not in columns and all(n in columns for n in needs):
+        if name in wanted and name not in columns and all(_is_numbers(columns, n) for n in needs):
             columns[name] = evaluate(expression, columns)
             made.append(f"{name} as {expression}")
     return made
+
+
+def _is_numbers(columns: Mapping[str, Column], name: str) -> bool:
+    return name in columns and columns[name].dtype.kind not in "US"
 
 
 def no_column(path: Path, name: str, present: Sequence[str], columns: Iterable[str]) -> str:

@@ -5,28 +5,58 @@ S_min = S / (1 + B_crit(L)/B) and B_crit = B_*/L^(1/alpha_B); it is solved by Ne
 right side falls as L grows and is convex, so that steps from below never overshoot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Constants, Input, Law, Values, power
+from stepladder.laws.law import Array, Constants, Input, Law, Values, power
 from stepladder.laws.parts import BODY, exponent, scale
 from stepladder.laws.registry import register
 
 NEWTON_STEPS = 20
+CLOSE = 1e-9  # of the loss: the step after one so small ends at its last digit
 
 
 def _columns(p: Values, x: Values) -> Sequence[ArrayLike]:
     size = power(p["N_c"] / x["params"], p["alpha_N"])
-    steps = p["S_c"] / x["steps"]
-    inverse = 1.0 / p["alpha_B"]
-    loss = size + power(steps, p["alpha_S"])  # of an endless batch: from below
+    loss = size + power(p["S_c"] / x["steps"], p["alpha_S"])  # of an endless batch: from below
+    close = False
     for _ in range(NEWTON_STEPS):
-        ratio = p["B_star"] / x["batch"] * power(loss, -inverse)
-        rest = power(steps * (1.0 + ratio), p["alpha_S"])
-        falls = rest * p["alpha_S"] * inverse * ratio / (1.0 + ratio) / loss
-        loss = loss + (size + rest - loss) / (1.0 + falls)
+        ratio, rest = _rest(p, x, loss)
+        step = (size + rest - loss) / (1.0 + _falls(p, ratio, rest) / loss)
+        loss = loss + step
+        if close:
+            break
+        close = bool(np.all(np.abs(step) < CLOSE * np.abs(loss)))
     return (loss,)
+
+
+def _rest(p: Values, x: Values, loss: Array) -> tuple[Array, Array]:
+    """B_crit / B at a loss, and what the steps leave of the loss there."""
+    ratio = p["B_star"] / x["batch"] * power(loss, -1.0 / p["alpha_B"])
+    return ratio, power(p["S_c"] / x["steps"] * (1.0 + ratio), p["alpha_S"])
+
+
+def _falls(p: Values, ratio: Array, rest: Array) -> Array:
+    """By how much `rest` falls with the logarithm of the loss."""
+    return np.asarray(rest * p["alpha_S"] / p["alpha_B"] * ratio / (1.0 + ratio))
+
+
+def _slopes(p: Values, x: Values, columns: Sequence[Array]) -> Mapping[str, Sequence[ArrayLike]]:
+    """Those of the right side at a fixed loss, over one and its own fall (implicit functions)."""
+    (loss,) = columns
+    ratio, rest = _rest(p, x, loss)
+    falls, size = _falls(p, ratio, rest), loss - rest
+    slopes = {
+        "N_c": size * p["alpha_N"] / p["N_c"],
+        "alpha_N": size * np.log(p["N_c"] / x["params"]),
+        "S_c": rest * p["alpha_S"] / p["S_c"],
+        "alpha_S": rest * np.log(rest) / p["alpha_S"],
+        "B_star": falls * p["alpha_B"] / p["B_star"],
+        "alpha_B": falls * np.log(loss) / p["alpha_B"],
+    }
+    return {name: (slope / (1.0 + falls / loss),) for name, slope in slopes.items()}
 
 
 UNRAVELING = register(
@@ -50,6 +80,7 @@ UNRAVELING = register(
                      low=0.05),
         ),
         columns=_columns,
+        slopes=_slopes,
         constants=(
             Constants(
                 label="kaplan",
