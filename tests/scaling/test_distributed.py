@@ -1,8 +1,5 @@
 """Plans on sharded and replicated models: the same initial values, groups and training."""
 
-import os
-import socket
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -42,10 +39,9 @@ def _plain():
     return _train(model, plan)
 
 
-def _sharded(rank, port, results):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def _sharded(rank, meeting, results):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     with torch.device("meta"):
         model = Decoder(32).double()
     plan = _plan(model)
@@ -67,13 +63,10 @@ def _sharded(rank, port, results):
 
 
 @pytest.mark.skipif(not dist.is_available(), reason="torch was built without distributed")
-def test_fsdp2_and_ddp_train_as_one_process_does():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_fsdp2_and_ddp_train_as_one_process_does(tmp_path):
     with mp.Manager() as manager:
         results = manager.dict()
-        mp.spawn(_sharded, args=(port, results), nprocs=2)
+        mp.spawn(_sharded, args=(tmp_path / "meeting", results), nprocs=2)
         plain = _plain()
         for sharded, replicated in results.values():
             torch.testing.assert_close(sharded, plain, rtol=1e-10, atol=0)

@@ -1,11 +1,14 @@
 """What each process of test_distributed.py executes: runs in float64, one after another.
 
+    python sharded.py <a file in which they find each other>
+
 A line on its standard input lists runs; it answers with a line of what each raised.
 """
 
 import json
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -21,7 +24,14 @@ answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what libraries print is no answer
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
-dist.init_process_group("gloo")  # once for all jobs
+rank, world = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+dist.init_process_group(
+    "gloo",
+    init_method=f"file://{sys.argv[1]}",
+    rank=rank,
+    world_size=world,
+    timeout=timedelta(minutes=5),  # for one of them that ended
+)
 
 
 class Stopper(Silent):

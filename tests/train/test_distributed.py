@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -62,21 +61,20 @@ def made(recipe):
 
 
 class Crew:
-    """Some processes as torchrun would start them, for all tests of this file."""
+    """Some processes as torchrun would start them, for all tests of this file.
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    They meet in a file: a free port may be taken by the time they listen on it.
+    """
+
+    def __init__(self, count: int, meeting: Path) -> None:
         self.processes = [
             subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("sharded.py")],
+                [sys.executable, Path(__file__).with_name("sharded.py"), meeting],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                env=os.environ
+                | {"WORLD_SIZE": str(count), "RANK": str(rank), "LOCAL_RANK": str(rank)},
             )
             for rank in range(count)
         ]
@@ -86,29 +84,41 @@ class Crew:
         for process in self.processes:
             process.stdin.write(json.dumps(jobs) + "\n")
             process.stdin.flush()
-        lines = [process.stdout.readline() for process in self.processes]
-        assert all(lines), "a process ended: it printed why"
-        return list(map(list, zip(*map(json.loads, lines), strict=True)))
+        said = [self.answer(process) for process in self.processes]
+        return list(map(list, zip(*said, strict=True)))
+
+    def answer(self, process: subprocess.Popen) -> list[str]:
+        """The next of a process; one that has ended would leave the others waiting for it."""
+        line = process.stdout.readline()
+        if not line:
+            self.kill()
+            pytest.fail("a process ended by itself; it printed why")
+        return json.loads(line)
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
 
     def end(self) -> None:
         """Let them go, and see that each went well."""
         try:
             for process in self.processes:
-                process.communicate(timeout=60)
-            assert [process.returncode for process in self.processes] == [0] * self.count
+                process.stdin.close()
+            assert not any(process.wait(timeout=60) for process in self.processes)
         finally:
+            self.kill()
             for process in self.processes:
-                process.kill()
+                process.stdout.close()
 
 
 @pytest.fixture(scope="module")
-def crews():
+def crews(tmp_path_factory):
     """Crews by their number of processes, each started when it is first asked for."""
     with ExitStack() as stack:
 
         @cache
         def crew(count: int) -> Crew:
-            made = Crew(count)
+            made = Crew(count, tmp_path_factory.mktemp("crew") / "meeting")
             stack.callback(made.end)
             return made
 
