@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/stepladder demo
 
 test: $(VENV)/.tested lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

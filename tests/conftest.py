@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # more would start processes of its own
 
 # A shell that runs the suite in the background has it ignore Ctrl-C, and so would every process
 # that the tests start and interrupt.
