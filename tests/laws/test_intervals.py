@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from surfaces import TRUTH, chinchilla_table
 
-from stepladder.laws import Coefficient, Fit, Input, Law, backtest, fit, get
+from stepladder.laws import Coefficient, Fit, Input, Law, backtest, fit, forecasting, get
 from stepladder.laws.bootstrap import bca, percentile
 from stepladder.laws.design import next_runs
-from stepladder.laws.forecasting import forecast
+from stepladder.laws.forecasting import forecast, outcome_interval
 from stepladder.laws.holdout import Held, missed, trials, widening
 from stepladder.laws.noise import one_sided, uneven
 from stepladder.laws.objective import Objective
@@ -134,6 +134,12 @@ def test_bars_of_no_width_are_widened_without_overflow():
     none = Held(miss=np.array([0.1]), error=np.zeros(1))
     assert widening([none]) > 1e9
     assert widening([Held(miss=np.zeros(1), error=np.zeros(1))]) == 1.0
+
+
+def test_an_interval_may_be_endless(monkeypatch):
+    laws = panel(fit("chinchilla", chinchilla_table(TRUTH), starts=8, bootstrap=0), ())
+    monkeypatch.setattr(forecasting, "_central", lambda *_: (0.0, -1e4, 1e4))
+    assert outcome_interval(laws, {}, 0.9) == (0.0, np.inf)
 
 
 def test_a_single_far_run_is_no_sign_of_undertuning():

@@ -61,14 +61,14 @@ def forecast(laws: Panel, inputs: Mapping[str, ArrayLike], *, level: float = 0.9
     point = _inputs(fit, inputs)
     value, low, high = _central(laws, point, level, 1.0)
     _, law_low, law_high = _central(laws, point, level, LAW_ONLY)
-    back = np.exp if laws.log else np.asarray
+    value, low, high, law_low, law_high = _back(laws, value, low, high, law_low, law_high)
     return Forecast(
-        value=float(back(value)),
-        low=float(back(low)),
-        high=float(back(high)),
+        value=value,
+        low=low,
+        high=high,
         level=level,
-        law_low=float(back(law_low)),
-        law_high=float(back(law_high)),
+        law_low=law_low,
+        law_high=law_high,
         inputs={name: x.item() for name, x in point.items() if x.ndim == 0},
         weights=laws.shares,
         beyond={
@@ -82,8 +82,14 @@ def forecast(laws: Panel, inputs: Mapping[str, ArrayLike], *, level: float = 0.9
 def outcome_interval(laws: Panel, inputs: Mapping[str, Array], level: float) -> tuple[float, float]:
     """Low and high of one run."""
     _, low, high = _central(laws, inputs, level, 1.0)
-    back = np.exp if laws.log else np.asarray
-    return float(back(low)), float(back(high))
+    low, high = _back(laws, low, high)
+    return low, high
+
+
+def _back(laws: Panel, *values: float) -> list[float]:
+    """Targets from what laws are mixed in; what is too large for a number is endless."""
+    with np.errstate(over="ignore"):
+        return [float(np.exp(value) if laws.log else value) for value in values]
 
 
 def together(laws: Panel, inputs: Mapping[str, Array]) -> Array:
