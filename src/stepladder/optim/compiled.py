@@ -21,7 +21,7 @@ BATCH = 8
 SMALL = 1 << 15  # entries; below it a kernel of its own does not pay
 # a product and a sum in one instruction, rounded once: an eighth of the step of Adam-atan2
 FUSED: Options = {"cpp.enable_floating_point_contract_flag": "fast"}
-LINE, SHORTEST = 1 << 10, 1 << 6  # entries of a line: at most, and at least
+LINE, SHORTEST = 1 << 10, 1 << 6  # entries of a line: at most (of few tensors twice), and at least
 # The rows of a call by their indices, and spare rows that fill it up to BATCH: another number of
 # rows would be compiled again.
 Chunk = tuple[list[int], list[Row]]
@@ -124,13 +124,19 @@ def matrix(t: Tensor) -> Tensor:
     return t.view(t.shape[0], -1).detach() if t.ndim else t
 
 
-def lines(t: Tensor) -> Tensor:
-    """The same memory as a matrix with rows of LINE entries, or as many as divide it; as a vector
-    where they would be short, and on a GPU.
+def lines(t: Tensor, longest: int = LINE) -> Tensor:
+    """The same memory as a matrix with rows of `longest` entries, or as many as divide it; as a
+    vector where they would be short, and on a GPU.
 
     A float32 sum of a few thousand entries is added up in registers, a longer one through memory.
     """
-    length = gcd(t.numel(), LINE)
+    length = gcd(t.numel(), longest)
     if t.ndim == 0 or t.is_cuda or length < SHORTEST:
         return vector(t)
     return t.view(-1, length).detach()
+
+
+def longest_line(tensors: int) -> int:
+    """Of that many tensors whose lines are summed and then written. The start of a page is waited
+    for, so long ones are faster, if all stay in a core's first cache (24 kB of three tensors)."""
+    return 2 * LINE if tensors <= 3 else LINE

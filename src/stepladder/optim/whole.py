@@ -10,6 +10,7 @@ from torch import Tensor
 from stepladder.optim.compiled import (
     Batched,
     lines,
+    longest_line,
     state_of,
     vector,
     worth_compiling,
@@ -127,15 +128,16 @@ class WholeModelOptimizer(Guarded):
         """
         found: list[dict[str, Tensor]] = [{}] * len(entries)
         fused: dict[int, list[int]] = {}
+        one_each = {id(e.group): e for e in entries}
+        of_group = {group: scalars(e) for group, e in one_each.items()}
         for index, e in enumerate(entries):
             if self._mode == "compiled" and worth_compiling(e.p, e.g):
                 fused.setdefault(id(e.group), []).append(index)
             else:
-                found[index] = work(e.p, e.g, e.state, scalars(e)) or {}
-        for indices in fused.values():
-            chosen = [entries[i] for i in indices]
-            values = partial(_as_tensors, scalars(chosen[0]))
-            rows = [_as_row(e, sums) for e in chosen]
+                found[index] = work(e.p, e.g, e.state, of_group[id(e.group)]) or {}
+        for group, indices in fused.items():
+            values = partial(_as_tensors, of_group[group])
+            rows = [_as_row(entries[i], sums) for i in indices]
             for i, result in zip(indices, _compiled(work)(rows, values), strict=True):
                 found[i] = result
         return found
@@ -174,7 +176,8 @@ def _as_row(entry: Entry, sums: bool) -> Row:
     tensors = {"p": entry.p, "g": entry.g, **entry.state}
     if not sums:
         return {key: vector(t) for key, t in tensors.items()}
-    row = {key: lines(t) for key, t in tensors.items()}
+    longest = longest_line(len(tensors))
+    row = {key: lines(t, longest) for key, t in tensors.items()}
     return {**row, "ones": torch.ones_like(row["p"][..., :1])}
 
 
