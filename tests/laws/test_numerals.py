@@ -47,6 +47,13 @@ def test_three_decimals_are_no_thousands_where_semicolons_separate():
     assert numerals_of([["3.142", "2.718"]], commas_first=True) == PLAIN
 
 
+@pytest.mark.parametrize("way", [PLAIN, *EVERY_WAY])
+def test_powers_of_ten_are_read_in_every_way(way):
+    assert way.read("4E+08") == 4e8
+    assert way.read(f"-1{way.decimal}5e-3") == -1.5e-3
+    assert way.read("4x") is None
+
+
 def test_percents_gaps_and_words():
     cells = ["46.2%", "n/a", "", "50 %"]
     np.testing.assert_allclose(numbers(cells, PLAIN), [0.462, np.nan, np.nan, 0.5])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +37,12 @@ class Numerals(NamedTuple):
         """As Python writes it; empty where it is not written in this way."""
         if not self.thousands:
             return number
-        whole, rest = rf"\d+|\d{{1,3}}(?:[{self.thousands}]\d{{3}})+", r"\d*(?:[eE][-+]?\d+)?"
-        parts = re.fullmatch(rf"([-+]?(?:{whole}))(?:[{self.decimal}]({rest}))?", number)
+        whole = rf"[-+]?(?:\d+|\d{{1,3}}(?:[{self.thousands}]\d{{3}})+)"
+        rest = rf"(?:[{self.decimal}](\d*))?((?:[eE][-+]?\d+)?)"
+        parts = re.fullmatch(f"({whole}){rest}", number)
         if not parts:
             return ""
-        return re.sub(rf"[{self.thousands}]", "", parts[1]) + "." + (parts[2] or "0")
+        return f"{re.sub(rf'[{self.thousands}]', '', parts[1])}.{parts[2] or 0}{parts[3]}"
 
 
 PLAIN = Numerals("", ".")
@@ -56,8 +58,11 @@ def numerals_of(columns: Iterable[Sequence[str]], *, commas_first: bool = False)
         commas_first: of ways that read as many, prefer a comma before decimals; else a point.
     """
     columns = list(columns)
-    ways = (PLAIN, *COMMAS, *POINTS) if commas_first else (PLAIN, *POINTS, *COMMAS)
-    return max(ways, key=lambda way: sum(numbers(cells, way) is not None for cells in columns))
+    odd = [cells for cells in columns if numbers(cells, PLAIN) is None]
+    ways = (*COMMAS, *POINTS) if commas_first else (*POINTS, *COMMAS)
+    if not any(_reads(way, cells) for cells in odd for way in ways):
+        return PLAIN  # without a look at every cell in every way
+    return max((PLAIN, *ways), key=lambda way: sum(_reads(way, cells) for cells in columns))
 
 
 def numbers(cells: Sequence[str], way: Numerals) -> Array | None:
@@ -65,6 +70,9 @@ def numbers(cells: Sequence[str], way: Numerals) -> Array | None:
 
     Words for nothing, in a column without a number, are text.
     """
+    if way == PLAIN:
+        with suppress(ValueError):  # as most are: fast
+            return np.array([float(cell) if cell else np.nan for cell in cells])
     made = np.empty(len(cells))
     for at, cell in enumerate(cells):
         number = way.read(cell)
@@ -72,3 +80,7 @@ def numbers(cells: Sequence[str], way: Numerals) -> Array | None:
             return None
         made[at] = number
     return None if np.isnan(made).all() and any(cells) else made
+
+
+def _reads(way: Numerals, cells: Sequence[str]) -> bool:
+    return numbers(cells, way) is not None
