@@ -126,6 +126,16 @@ def test_a_real_step_is_timed_with_one_thread(tmp_path: Path) -> None:
     assert found.around > 0
 
 
+@pytest.mark.slow
+def test_the_machine_at_the_sizes_that_users_measure() -> None:
+    """Twelve seconds of one core; verbs under test find their machine measured in small sizes."""
+    device = measure("cpu")
+    assert [width for width, _ in device.pace] == list(calibration.CPU.models)
+    curves = (*device.matmul.values(), *device.attention.values(), device.loss, device.pace)
+    assert all(map(increasing, curves))
+    assert device.start > 0
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STEPLADDER_CACHE", str(tmp_path))
