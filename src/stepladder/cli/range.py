@@ -69,11 +69,12 @@ def sentences(found: "RateRange") -> str:
     """What was found, and what to do with it."""
     from stepladder.report.words import rate
 
-    beyond = "" if found.bounded else "\nthat is the highest rate tried: look further with --high"
+    beyond = "" if found.bounded else ", the highest rate tried: look further with --high"
     return (
-        f"[bold]optimizer.lr = {rate(found.suggested)}[/], for a first rate\n"
-        f"the loss fell fastest at {rate(found.steepest)} and was lowest at {rate(found.limit)}, "
-        f"four times that{beyond}"
+        f"[bold]optimizer.lr = {rate(found.suggested)}[/], for a first rate: a quarter of "
+        f"{rate(found.limit)}\n"
+        f"the loss fell fastest at {rate(found.steepest)} and was lowest at "
+        f"{rate(found.limit)}{beyond}"
     )
 
 
