@@ -26,6 +26,7 @@ from stepladder.allocator import keep_freed_memory
 from stepladder.cost.traffic import LOSS_PASSES
 from stepladder.data.workers import cpu_count, one_thread
 from stepladder.devices import Curve, Device, increasing, launches
+from stepladder.durable import write_whole
 from stepladder.pacing import is_quiet, paced
 
 FORMAT = 7
@@ -340,8 +341,5 @@ def _curve(points: list[list[float]]) -> Curve:
 
 
 def _write(path: Path, device: Device) -> None:
-    """Whole or not at all: written beside and renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    beside.write_text(json.dumps(asdict(device), indent=2), encoding="utf-8")
-    beside.rename(path)
+    write_whole(path, json.dumps(asdict(device), indent=2))
