@@ -141,9 +141,13 @@ def test_the_compiled_arc_tangent_is_exact_to_rounding():
     generator = torch.Generator().manual_seed(int(torch.seed() % 2**31))
     y, x = 10.0 ** (30 * torch.rand(2, 100_000, generator=generator) - 15)
     y = torch.where(torch.rand(len(y), generator=generator) < 0.5, -y, y)
-    y[:4], x[:4] = torch.tensor([0.0, 1.0, -1.0, 0.0]), torch.tensor([0.0, 0.0, 0.0, 1.0])
+    inf, huge = torch.inf, 3e38
+    y[:10] = torch.tensor([0.0, 1.0, -1.0, 0.0, -inf, 1.0, -huge, huge, 1e-30, 3e-30])
+    x[:10] = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, inf, huge, 1.0, 1e-30, 1e-30])
     turned = torch.compile(angle)(y, x).double()
     torch.testing.assert_close(turned, torch.atan2(y.double(), x.double()), rtol=3e-7, atol=0)
     plain = angle(y, x).double()
     torch.testing.assert_close(plain, torch.atan2(y.double(), x.double()), rtol=3e-7, atol=0)
-    assert torch.compile(angle)(torch.tensor([torch.nan]), torch.ones(1)).isnan()
+    nan, one = torch.full_like(y, torch.nan), torch.ones_like(y)
+    for bad in ((nan, one), (one, nan), (one * inf, one * inf)):
+        assert torch.compile(angle)(*bad).isnan().all()
