@@ -127,6 +127,16 @@ def test_the_tokenizer_is_the_one_that_made_the_tokens(kind: str, tmp_path: Path
     assert loaded["eos_token_id"] == ours.end_of_document
 
 
+def test_every_file_may_be_read_by_those_who_may_read_the_others(tmp_path: Path) -> None:
+    weights = random_network(SHAPE).state_dict()
+    export_hf(tmp_path / "m", SHAPE, weights, tokenizer=byte_tokenizer_json())
+    (tmp_path / "usual").write_text("made under the same umask")
+    usual = (tmp_path / "usual").stat().st_mode
+    assert {file.name: file.stat().st_mode for file in (tmp_path / "m").iterdir()} == {
+        file.name: usual for file in (tmp_path / "m").iterdir()
+    }
+
+
 def test_generation_runs(tmp_path: Path) -> None:
     export_hf(
         tmp_path / "m", SHAPE, random_network(SHAPE).state_dict(), tokenizer=byte_tokenizer_json()

@@ -81,7 +81,9 @@ def export_hf(
         if recipe:
             (made / "recipe.toml").write_text(recipe, encoding="utf-8")
         save_file(tensors, made / "model.safetensors", metadata={"format": "pt"})
-        made.chmod(0o755)  # mkdtemp's is for its owner alone
+        # What these two make is for its owner alone.
+        shutil.copymode(made / "config.json", made / "model.safetensors")
+        made.chmod(0o755)
         made.rename(folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
