@@ -48,7 +48,8 @@ class Batched:
         """The function's results, row by row.
 
         Args:
-            rows: contiguous tensors; rows that do not share memory.
+            rows: each a parameter ("p"), its gradient ("g"), its state and what else it takes, in
+                contiguous tensors; rows share no memory.
             scalars: the function's scalars as 0-d tensors of a dtype, which will be the
                 parameters': numbers would be compiled in, others converted at every entry.
         """
