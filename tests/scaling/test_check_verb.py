@@ -64,7 +64,7 @@ def test_a_sweep_of_rates(build, capsys):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("def build(width): return {}['hidden']", "mine.py, line 1, in build: KeyError: 'hidden'"),
+        ("def build(width): return {}['hidden']", "mine.py, line 1, in build: KeyError: 'hidden'$"),
         ("def build(width) return 1", "mine.py: SyntaxError"),
         ("import nowhere.at.all", "mine.py, line 1, in <module>: ModuleNotFoundError"),
         ("import torch\n"

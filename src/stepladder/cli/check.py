@@ -97,7 +97,8 @@ def _told_where_it_fails(path: Path, asked: Check) -> Iterator[None]:
         if not lines and not isinstance(error, SyntaxError):
             raise  # not the user's
         at = f", line {lines[-1].lineno}, in {lines[-1].name}" if lines else ""
-        hint = "" if asked.batches else " (without --batches a model is given random tokens)"
+        tokens = not asked.batches and any(line.name == "forward" for line in lines)
+        hint = " (without --batches a model is given random tokens)" if tokens else ""
         raise ValueError(f"{path}{at}: {type(error).__name__}: {error}{hint}") from error
 
 
