@@ -37,6 +37,7 @@ tokenizer = "bytes"
 """
 SPACE = ("optimizer.lr=log:1e-3..1e-1", "optimizer.weight_decay=0..0.3")
 SMALL = ("--scales", "1", "2", "--runs", "3", "--device", "cpu", "--name", "one")
+HERE = ("--executor", "here")  # starts no processes
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_all_trials_diverge(place: Path, recipe: str, stepladder: Verb) -> None:
     """Said once, with what to change; what was run is kept, and the same command says it again."""
     hot = ("optimizer.lr=log:1e4..1e6", "--runs", "12", "--device", "cpu", "--name", "hot")
     for _ in range(2):
-        done = stepladder("search", recipe, *hot)
+        done = stepladder("search", recipe, *hot, *HERE)
         assert done.status == 2
         assert "trials diverged: search lower rates" in done.err
     journal = (place / "searches" / "hot" / "journal.log").read_text()
@@ -106,7 +107,7 @@ def test_all_trials_diverge(place: Path, recipe: str, stepladder: Verb) -> None:
 
 def test_a_cluster_that_is_not_there(recipe: str, stepladder: Verb) -> None:
     pytest.importorskip("ray")
-    words = (recipe, SPACE[0], *SMALL[:-1], "far")
+    words = (recipe, SPACE[0], *SMALL[:-1], "far", *HERE)
     done = stepladder("search", *words, "--ray", "127.0.0.1:1")
     assert done.status == 2
     assert "no Ray cluster answers at '127.0.0.1:1'" in done.err
