@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from stepladder.ladder.budget import Budget, parse_budget
 from stepladder.laws import fit, get
 from stepladder.planning import (
     Shape,
@@ -307,6 +308,26 @@ def test_plan_says_what_is_missing():
         plan_all("8h", "h10")
     with pytest.raises(ValueError, match="cannot read the budget"):
         plan_all("a lot")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "amount"),
+    [
+        ("1e18", "flops", 1e18), ("2.5e19 FLOP", "flops", 2.5e19), ("90s", "seconds", 90),
+        ("1h30m", "seconds", 5400), ("1 d 2 h", "seconds", 93600),
+        ("64 gpu-hours", "seconds", 230400),
+    ],
+)  # fmt: skip
+def test_budgets_are_read(text, kind, amount):
+    assert parse_budget(text) == Budget(kind=kind, amount=pytest.approx(amount))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "h", "0", "-1h", "1h-30m", "1e18 2e18", "1e18 flop 3h", "1h30", "1..5h", "3 weeks"]
+)
+def test_budgets_that_cannot_be_read_are_refused(text):
+    with pytest.raises(ValueError, match="amount above 0, in FLOPs"):
+        parse_budget(text)
 
 
 def test_plan_is_public_and_starts_without_torch():

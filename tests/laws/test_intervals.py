@@ -203,6 +203,19 @@ def test_next_run_predicts_the_shrinkage_that_a_refit_shows(line_fit):
         assert candidate.shrinks == pytest.approx(1 - np.sqrt(after / before), rel=1e-5)
 
 
+def test_next_runs_are_such_as_were_made():
+    table = chinchilla_table(TRUTH, 0.005)
+    made = table["tokens"] / table["params"]
+    usual = (made > 5) & (made < 100)  # the dearest model has no run on the fewest tokens
+    made, table = made[usual], {name: x[usual] for name, x in table.items()}
+    found = fit("chinchilla", table, starts=40, bootstrap=0)
+    proposed = next_runs(found, {"params": 1e12, "tokens": 2e13})
+    ratios = [c.inputs["tokens"] / c.inputs["params"] for c in proposed]
+    assert min(ratios) >= made.min() / 2
+    assert max(ratios) <= 2 * made.max()
+    assert len(proposed) > 10
+
+
 def test_fit_reads_back_from_json(line_fit):
     found = fit("chinchilla", chinchilla_table(TRUTH, 0.005), starts=40, bootstrap=50)
     again = Fit.from_json(json.loads(json.dumps(found.to_json())))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 DAY = 86400.0
+PART = re.compile(r"([0-9.]+(?:[eE][+-]?\d+)?)\s*([a-zA-Z-]*)")
 UNITS = {  # suffix: (kind, factor)
     "": ("flops", 1.0),
     "flop": ("flops", 1.0),
@@ -52,19 +53,29 @@ class Budget:
 
 
 def parse_budget(text: str) -> Budget:
-    """Read "1e18", "1e18 flop", "90s", "20min", "8h", "64 gpu-hours".
+    """Read "1e18", "1e18 flop", "90s", "1h30m", "8h", "64 gpu-hours".
 
     Raises:
         ValueError: not a positive amount in a known unit.
     """
-    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?\d+)?)\s*([a-zA-Z-]*)\s*", text)
-    unit = match and UNITS.get(match[2].lower())
-    if not match or not unit or not _positive(match[1]):
+    parts = PART.findall(text)
+    units = [UNITS.get(unit.lower(), ("", 0.0)) for _, unit in parts]
+    kinds = {kind for kind, _ in units}
+    mixed = len(parts) > 1 and kinds != {"seconds"}
+    if (
+        PART.sub("", text).strip()
+        or mixed
+        or "" in kinds
+        or not all(_positive(n) for n, _ in parts)
+    ):
+        parts = []
+    if not parts:
         raise ValueError(
             f"cannot read the budget {text!r}: write an amount above 0, in FLOPs (1e18) or time "
-            "on the device (90s, 20min, 8h, 64gpu-hours)"
+            "on the device (90s, 1h30m, 8h, 64gpu-hours)"
         )
-    return Budget(kind=unit[0], amount=float(match[1]) * unit[1])
+    amount = sum(float(n) * factor for (n, _), (_, factor) in zip(parts, units, strict=True))
+    return Budget(kind=units[0][0], amount=amount)
 
 
 def require_within(budget: str, *, flops: float, seconds: float, what: str, fix: str) -> None:

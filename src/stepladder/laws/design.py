@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Array
+from stepladder.laws.law import Array, Mask
 from stepladder.laws.profile import covariance
 from stepladder.laws.result import Fit
 
-REACH = 2.0  # candidates cost up to this many times the dearest run
+REACH = 2.0  # candidates go this many times beyond what was run
 NOTABLE = 0.25
 STEPS = 9  # of a grid along each input
 
@@ -51,14 +52,14 @@ def next_runs(
 
     Args:
         target: where the forecast has to be sharp.
-        candidates: inputs to choose from, each (candidates,); a grid over the fitted range and
-            somewhat beyond where none are given.
+        candidates: inputs to choose from, each (candidates,); where none are given a grid over the
+            fitted range and somewhat beyond, of runs proportioned like those that were made.
         cost: (candidates,) of each; from compute where not given.
     """
     options = _grid(fit) if candidates is None else _arrays(candidates)
     price = _cost(fit, options) if cost is None else np.asarray(cost, dtype=np.float64)
     if candidates is None:
-        allowed = price <= REACH * fit.points.cost.max()
+        allowed = (price <= REACH * fit.points.cost.max()) & _proportioned(fit, options)
         options, price = {n: x[allowed] for n, x in options.items()}, price[allowed]
     spread = covariance(fit.problem, fit.coordinates[0], fit.scale)
     slopes = _slopes(fit, options)
@@ -91,6 +92,19 @@ def _grid(fit: Fit) -> dict[str, Array]:
             axes.append(np.unique(x)[:: max(1, len(np.unique(x)) // STEPS)])
     mesh = np.meshgrid(*axes, indexing="ij")
     return {i.name: m.reshape(-1) for i, m in zip(fit.law.inputs, mesh, strict=True)}
+
+
+def _proportioned(fit: Fit, options: Mapping[str, Array]) -> Mask:
+    """Which options have such tokens a parameter (and the like) as runs had, or nearly.
+
+    What tells most of a law's exponents is a huge model on hardly any data, which nobody trains.
+    """
+    like = np.ones(len(next(iter(options.values()))), dtype=bool)
+    falling = [i.name for i in fit.law.inputs if i.falls and fit.points.inputs[i.name].min() > 0]
+    for a, b in combinations(falling, 2):
+        made, ratio = fit.points.inputs[a] / fit.points.inputs[b], options[a] / options[b]
+        like &= (ratio >= made.min() / REACH) & (ratio <= made.max() * REACH)
+    return like
 
 
 def _cost(fit: Fit, options: Mapping[str, Array]) -> Array:
