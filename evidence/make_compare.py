@@ -190,7 +190,8 @@ LEVERS = (
     # It learns one rate for the whole model: its groups keep equal rates at every width.
     optimizer("d-adapt-sgd", 0, like="sgd", decay=0.0, rule="sp"),
     optimizer("schedule-free-sgd", 4, decay=0.0, schedule=CONSTANT),
-    optimizer("smag", 1, like="sgd", decay=0.0),
+    # Below c = 8 the cap acts at every step here, and SMAG is SGD with momentum.
+    optimizer("smag", 3, like="sgd", decay=0.0, params={"c": 8.0}),
     optimizer("sania", -2, like="adamw", eps=0.1, decay=0.0),
     batch("regime-adaptation", 2.0),
     schedule("fedhyper", over="linear", sensitivity=0.1),
