@@ -30,7 +30,7 @@ from stepladder.card import Evidence, record
 from stepladder.comparing.growth import tuned_to
 from stepladder.comparing.plan import Plan, make_plan
 from stepladder.comparing.running import run
-from stepladder.comparing.search import FIRST_SEED
+from stepladder.comparing.search import FIRST_SEED, Search
 from stepladder.comparing.verdict import effect_short
 from stepladder.cost import parameters
 from stepladder.data import Dataset, prepare
@@ -67,6 +67,7 @@ class Lever:
     """One change of the baseline. `decay` is rate x weight decay, 0 where it enters the gradient.
 
     `like` is the optimizer whose rates its own are assumed to scale like, where no card says.
+    `tuning_seeds` of both arms: more than one where the best rate of one is close to diverging.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Lever:
     batching: Batching = field(default_factory=Batching)
     rule: str = "completep"
     optimizer: str = "adamw"
+    tuning_seeds: int = 1
 
     def recipe(self, base: Recipe) -> Recipe:
         """The baseline, changed."""
@@ -168,7 +170,7 @@ LEVERS = (
     optimizer("adam-atan2", -4),
     schedule("one-cycle", warmup=0.0),
     optimizer("lamb", -4, decay=0.0),
-    optimizer("lars", 2, decay=0.0),
+    optimizer("lars", 2, decay=0.0, tuning_seeds=3),
     schedule("inverse-sqrt"),
     optimizer("adamp", -4),
     batch("unchanged", 0.5),
@@ -303,7 +305,12 @@ def measure(lever: Lever, base: Recipe, executor: Patient) -> dict[str, Any]:
 def plan_of(lever: Lever, base: Recipe) -> Plan:
     """What is run for a lever."""
     return make_plan(
-        base, lever.recipe(base), scales=SCALES, seeds=SEEDS, baseline_seeds=BASELINE_SEEDS
+        base,
+        lever.recipe(base),
+        scales=SCALES,
+        seeds=SEEDS,
+        baseline_seeds=BASELINE_SEEDS,
+        search=Search(seeds=lever.tuning_seeds),
     )
 
 
@@ -315,9 +322,10 @@ def is_done(lever: Lever, base: Recipe) -> bool:
 
 
 def same_arms(plan: Plan, content: dict[str, Any]) -> bool:
-    """Whether a file is of the plan's two recipes."""
+    """Whether a file is of the plan's two recipes, and tuned as it says."""
     keys = [content.get(name, {}).get("key") for name in ("base", "lever")]
-    return keys == [plan.base.key, plan.lever.key]
+    seeds = content.get("search", {}).get("seeds")
+    return (keys, seeds) == ([plan.base.key, plan.lever.key], plan.search.seeds)
 
 
 def path_of(name: str) -> Path:
