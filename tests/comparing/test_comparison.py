@@ -174,6 +174,8 @@ def test_rates_that_diverge_bound_the_search():
             replace(LION, optimizer=Optimizer(name="lion", lr=1.0, params={"gama": 1})),
             "gama",
         ),
+        (replace(LION, schedule=Schedule(name="wsd", params={"decey": 0.2})), "decey"),
+        (replace(LION, schedule=Schedule(name="linear", params={"final": -3})), "final"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_runs(lever, said):

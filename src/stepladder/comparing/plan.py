@@ -16,6 +16,7 @@ from stepladder.ladder.plan import SideBySide
 from stepladder.models.build import build
 from stepladder.recipe import Recipe, Setting
 from stepladder.train.feedback import controller_of, policy_of
+from stepladder.train.preflight import check_schedule
 from stepladder.train.sitting import build_optimizer
 
 SCALES = (1.0, 1.5, 2.0)
@@ -192,7 +193,9 @@ def flops(recipe: Recipe) -> float:
 
 
 def _require_buildable(recipe: Recipe) -> None:
-    """ValueError where a recipe's model, optimizer or reactions cannot be made; holds no memory."""
+    """ValueError where a recipe's model, optimizer, schedule or reactions cannot be made; holds no
+    memory."""
+    check_schedule(recipe)
     policy_of(recipe)
     controller_of(recipe)
     build_optimizer(recipe, build(recipe, "meta")[1])

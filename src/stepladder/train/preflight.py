@@ -24,12 +24,13 @@ def preflight(
     _check_data(recipe, dataset)
     card(recipe.optimizer.name)
     policy_of(recipe)
-    _check_schedule(recipe)
+    check_schedule(recipe)
     _check_memory(recipe, execution, processes)
     _check_disk(recipe, root)
 
 
-def _check_schedule(recipe: Recipe) -> None:
+def check_schedule(recipe: Recipe) -> None:
+    """Raise ValueError where a schedule cannot be, or leaves no rate at all."""
     given, last = recipe.schedule, recipe.steps - 1
     if max(rate_factor(recipe, step) for step in (0, last // 2, last)) == 0:
         raise ValueError(
