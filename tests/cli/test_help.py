@@ -17,3 +17,5 @@ def test_no_line_of_a_verbs_help_is_broken_by_the_terminal(verb, capsys, monkeyp
     assert usage.startswith(f"usage: stepladder {verb}")
     assert max(map(len, lines)) <= 80
     assert not any(one == two == "" for one, two in pairwise(lines))
+    shown = " ".join(" ".join(lines).replace("│", " ").split())
+    assert not any(f"(default: {said})" in shown for said in ("", "''", "None", "False"))

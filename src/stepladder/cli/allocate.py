@@ -27,7 +27,7 @@ class Options:
     flops: float | None = None
     """Training compute in FLOP."""
     seconds: float | None = None
-    """Instead of --flops: time, with --flops-per-second."""
+    """Instead of --flops: time, at --flops-per-second."""
     flops_per_second: float | None = None
     """Speed that is really reached."""
     served_tokens: float = 0.0

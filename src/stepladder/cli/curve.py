@@ -30,7 +30,7 @@ class Options:
     must be of one model, data and batch size.
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Logs to learn from: CSV, Parquet or JSON lines, one a run; or with a column `run`."""
     schedule: str | None = None
     """The run to forecast: a table with step and lr of the whole run (where it has losses, they

@@ -2,15 +2,18 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from shutil import get_terminal_size
 from textwrap import fill
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName
 
 # No --no-x beside each flag, no {None}|PATH, and positional arguments by their names.
 MOST = 100  # columns of a description
+NOTHING: tuple[Any, ...] = (None, "", ())
+UNSAID = tyro.conf.arg(help_behavior_hint="")
 STYLE = (FlagCreatePairsOff, DisallowNone, PositionalMetavarFromFieldName)
 
 
@@ -25,7 +28,18 @@ def parse_known(options: Any, argv: Sequence[str], verb: str) -> tuple[Any, list
 
 
 def _looks(options: Any, verb: str) -> dict[str, Any]:
+    for one in get_args(options) or (options,):
+        if is_dataclass(one):
+            _leave_out_empty_defaults(one)
     return {"prog": f"stepladder {verb}", "config": STYLE, "description": described(options)}
+
+
+def _leave_out_empty_defaults(options: Any) -> None:
+    """Have help not say that the default is None, nothing at all or, of a flag, False."""
+    told = options.__annotations__
+    for field in fields(options):
+        if field.name in told and (field.default in NOTHING or field.default is False):
+            told[field.name] = Annotated[told[field.name], UNSAID]
 
 
 def described(options: Any) -> str | None:

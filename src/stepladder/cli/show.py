@@ -19,7 +19,7 @@ POINTS = 401
 class Options:
     """Plot learning-rate schedules: the factor of the peak rate over a run."""
 
-    names: tyro.conf.Positional[tuple[str, ...]]
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Schedules, as in: wsd cosine. `stepladder catalogue --family schedules` lists them."""
     warmup: float = 0.0
     """Fraction of the run over which the rate rises."""
