@@ -83,7 +83,7 @@ def test_published_constants_name_every_value_and_lie_within_bounds(name):
         for p in law.parameters:
             assert p.low <= constants.values[p.name] <= p.high
         for quantity in law.derived.values():
-            assert np.isfinite(quantity(constants.values))
+            assert np.isfinite(quantity.of(constants.values))
 
 
 def test_unknown_names_say_the_nearest():

@@ -30,10 +30,10 @@ def test_kaplan_compute_exponent():
     # equation B.7 prints 0.052, equation 6.5 N ~ C^0.71
     law = get("kaplan-steps")
     v = law.published().values
-    exponent = law.derived["alpha_C"](v)
+    exponent = law.derived["alpha_C"].of(v)
     assert exponent == pytest.approx(0.052, abs=6e-4)
     assert exponent / 0.076 == pytest.approx(0.71, abs=0.025)
-    assert law.derived["S_c"](v) == pytest.approx(2.1e3)
+    assert law.derived["S_c"].of(v) == pytest.approx(2.1e3)
 
 
 def test_kaplan_joint_law_has_the_single_laws_as_limits():
@@ -73,7 +73,7 @@ def test_routed_models_are_worth_what_is_printed():
     v = law.published("s-base").values
     worth = effective_params(v, 5e6, 128.0)
     assert 45e6 < worth < 75e6
-    assert law.derived["N_cutoff"](v) == pytest.approx(937e9, rel=0.1)
+    assert law.derived["N_cutoff"].of(v) == pytest.approx(937e9, rel=0.1)
     dense = published("routed", {"params": worth, "experts": 1.0}, "s-base")
     assert dense == pytest.approx(published("routed", {"params": 5e6, "experts": 128.0}, "s-base"))
 
@@ -166,7 +166,7 @@ def test_overtraining_is_chinchilla_with_one_exponent():
     law = get("overtraining")
     other = law.predict(values, {"flops": 6 * n * m * n, "tokens_per_param": m})
     np.testing.assert_allclose(other, one, rtol=1e-12)
-    best = law.derived["best_tokens_per_param"](values)
+    best = law.derived["best_tokens_per_param"].of(values)
     ratios = best * np.array([0.9, 1.0, 1.1])
     losses = law.predict(values, {"flops": np.full(3, 1e20), "tokens_per_param": ratios})
     assert losses[1] < min(losses[0], losses[2])
@@ -198,7 +198,7 @@ def test_translation_split():
         return float(law.predict(values, sides))
 
     best = minimize_scalar(loss, bounds=(0.01, 0.99), method="bounded", options={"xatol": 1e-8})
-    assert law.derived["encoder_share"](values) == pytest.approx(best.x, abs=1e-4)
+    assert law.derived["encoder_share"].of(values) == pytest.approx(best.x, abs=1e-4)
 
 
 def test_vocabulary_in_the_units_of_its_code():

@@ -100,25 +100,22 @@ def _limits(answer: Answer, curves: Sequence[Curve]) -> tuple[float, float]:
 
 def draw(answer: Answer, curves: Sequence[Curve], path: Path) -> None:
     """A figure: logs, the forecast with its interval and the losses that came; below, rates."""
-    from matplotlib.figure import Figure
-
-    from stepladder.report.style import LIGHT
+    from stepladder.report.style import LIGHT, over_one_axis
 
     made, target = answer.made, answer.target
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    figure, (above, below) = over_one_axis(f"Forecast of {target.name}")
     for k, curve in enumerate(curves):
         named = "logged" if k == 0 else None
         above.plot(curve.at, curve.loss, color=LIGHT["muted"], lw=1, label=named)
         below.plot(curve.lr, color=LIGHT["muted"], lw=1)
     band = f"{made.level:.0%} of logged losses"
     above.fill_between(made.at, made.low, made.high, color=LIGHT["band"], lw=0, label=band)
-    above.plot(made.at, made.value, color=LIGHT["law"], label=f"forecast of {target.name}")
+    above.plot(made.at, made.value, color=LIGHT["law"], label="forecast")
     if len(target.at):
         above.plot(target.at, target.loss, ".", ms=3, color=LIGHT["outcome"], label="measured")
     below.plot(target.lr, color=LIGHT["law"])
     low, high = _limits(answer, curves)
     above.set(ylabel="loss", ylim=(low - ROOM * (high - low), high + ROOM * (high - low)))
     below.set(ylabel="rate", xlabel="step", ylim=(0, None))
-    above.legend(frameon=False)
+    above.legend(frameon=False, labelcolor=LIGHT["ink"])
     figure.savefig(path)

@@ -41,30 +41,33 @@ def chart(fit: Fit) -> str:
     """Measured points (o) and the law at the same inputs (·) along cost, in text."""
     cost, seen = np.log10(fit.points.cost), fit.points.target
     series = [Marks(cost, fit.predict(fit.points.inputs), "·"), Marks(cost, seen, "o")]
-    ends = (f"{10 ** cost.min():.1e}", f"{10 ** cost.max():.1e}", "cost")
+    ends = (f"{10 ** cost.min():.1e}", f"{10 ** cost.max():.1e}", _cost_name(fit))
     key = f"{fit.law.target}   (o measured, · law)"
     return text_chart(series, float(seen.min()), float(seen.max()), key, ends)
 
 
 def draw(fit: Fit, path: Path) -> None:
     """A figure: measured against cost with the law, and residuals."""
-    from matplotlib.figure import Figure
+    from stepladder.report.style import LIGHT, over_one_axis
 
-    from stepladder.report.style import LIGHT
-
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    figure, (above, below) = over_one_axis(f"{fit.law.name}: {fit.law.form}")
     order = np.argsort(fit.points.cost)
     cost, seen = fit.points.cost[order], fit.points.target[order]
     made = fit.predict(fit.points.inputs)[order]
-    above.plot(cost, seen, "o", ms=4, color=LIGHT["run"], label="measured")
-    above.plot(cost, made, ".", ms=4, color=LIGHT["outcome"], label=fit.law.form)
+    above.plot(cost, seen, "o", ms=5, color=LIGHT["run"], label="measured")
+    above.plot(cost, made, ".", ms=4, color=LIGHT["outcome"], label="the law at the same inputs")
     above.set(xscale="log", ylabel=fit.law.target)
-    above.legend(frameon=False)
+    above.legend(frameon=False, labelcolor=LIGHT["ink"])
     below.axhline(0, color=LIGHT["muted"], lw=0.8)
     below.plot(cost, 100 * (seen / made - 1), ".", color=LIGHT["run"])
-    below.set(xlabel="cost", ylabel="residual, %")
+    below.set(xlabel=f"{_cost_name(fit)} of training", ylabel="residual, %")
     figure.savefig(path)
+
+
+def _cost_name(fit: Fit) -> str:
+    """What orders the runs."""
+    names = {i.name for i in fit.law.inputs}
+    return "FLOP" if "flops" in names or {"params", "tokens"} <= names else "cost"
 
 
 def show_notes(notes: Sequence[str]) -> None:
@@ -195,7 +198,7 @@ def _values_table(fit: Fit) -> Table:
         table.add_row(member.name, _constant(fit.values[member.name]), ends, member.meaning)
     for name, value in fit.derived.items():
         ends = _interval(fit.derived_intervals[name]) if name in fit.derived_intervals else ""
-        table.add_row(name, _constant(value), ends, "follows from these")
+        table.add_row(name, _constant(value), ends, fit.law.derived[name].meaning)
     for optimum in fit.optima[1:]:
         values = ", ".join(f"{k} {v:.4g}" for k, v in optimum.values.items())
         table.add_row(

@@ -115,14 +115,14 @@ def draw(curves: dict[str, list[float]], path: Path) -> None:
     Raises:
         ValueError: a file type that matplotlib cannot write.
     """
-    from matplotlib.figure import Figure
+    from stepladder.report.style import LIGHT
+    from stepladder.report.style import figure as titled
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
+    figure, (axes,) = titled("Learning rate over a run")
     for name, factors in curves.items():
         axes.plot([i / (POINTS - 1) for i in range(POINTS)], factors, label=name)
     axes.set(xlabel="progress", ylabel="factor of the peak rate", ylim=(0, None), xlim=(0, 1))
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, labelcolor=LIGHT["ink"])
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 

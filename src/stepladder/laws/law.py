@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -113,6 +113,13 @@ class Constants:
     valid: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
+class Derived(NamedTuple):
+    """A quantity that follows from a law's values; of numbers, or of arrays of many candidates."""
+
+    meaning: str
+    of: Callable[[Values], ArrayLike]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Law:
     """A functional form: `target = link(sum_j coefficient_j * column_j(parameters, inputs))`.
@@ -122,8 +129,7 @@ class Law:
         title: exact title of the paper; `arxiv` its id.
         form: the formula, as text.
         target: name of what it predicts.
-        derived: quantities computed from the values, such as allocation exponents; from numbers,
-            or from arrays of many candidates.
+        derived: quantities that follow from the values, such as allocation exponents.
         compute: training FLOP of inputs (linear in tokens), where it is not 6 params tokens.
         stored: parameters in memory, where they are not `params` (experts, sparsity).
         signed: the target may be negative, so that residuals are plain unless asked otherwise.
@@ -142,7 +148,7 @@ class Law:
     target: str = "loss"
     link: Link = "identity"
     slopes: Slopes | None = None
-    derived: Mapping[str, Callable[[Values], ArrayLike]] = field(default_factory=dict)
+    derived: Mapping[str, Derived] = field(default_factory=dict)
     constants: tuple[Constants, ...] = ()
     compute: Callable[[Mapping[str, ArrayLike]], Array] = dense_compute
     stored: Callable[[Mapping[str, ArrayLike]], Array] = dense_stored
@@ -165,7 +171,7 @@ class Law:
         zero leaves it none."""
         arrays = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         with np.errstate(all="ignore"):
-            return {name: np.asarray(f(arrays), float) for name, f in self.derived.items()}
+            return {name: np.asarray(one.of(arrays), float) for name, one in self.derived.items()}
 
     def predict(self, values: Mapping[str, ArrayLike], inputs: Mapping[str, ArrayLike]) -> Array:
         """The target at `inputs` (each (points, ...) or a number) for one set of values.

@@ -3,7 +3,7 @@
 matplotlib is imported lazily and through its object API: no global state is kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ COLOURS = {
 }
 LIGHT = {role: pair[0] for role, pair in COLOURS.items()}
 
-SIZE = (8.0, 4.8)  # inches
+SIZE, TALL = (8.0, 4.8), (8.0, 6.0)  # inches
 TITLE_WIDTH = 72  # letters that fit a line
 RESOLUTION = 160  # dots an inch, of the PNG
 SETTINGS: Any = {  # matplotlib's type lists every setting by name
@@ -39,12 +39,28 @@ SETTINGS: Any = {  # matplotlib's type lists every setting by name
 
 def figure(title: str, panels: int = 1) -> tuple["Figure", list["Axes"]]:
     """An empty figure with a title in words, and its axes side by side."""
+    return _titled(
+        title, SIZE, lambda made: [made.add_subplot(1, panels, i + 1) for i in range(panels)]
+    )
+
+
+def over_one_axis(title: str) -> tuple["Figure", list["Axes"]]:
+    """An empty figure with a title, and two axes over one x: what is shown, and below it a third as
+    high what explains it."""
+    return _titled(
+        title, TALL, lambda made: list(made.subplots(2, 1, sharex=True, height_ratios=[3, 1]))
+    )
+
+
+def _titled(
+    title: str, size: tuple[float, float], divided: Callable[["Figure"], list["Axes"]]
+) -> tuple["Figure", list["Axes"]]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(SETTINGS):
-        made = Figure(figsize=SIZE, layout="constrained", facecolor=LIGHT["ground"])
-        axes = [made.add_subplot(1, panels, i + 1) for i in range(panels)]
+        made = Figure(figsize=size, layout="constrained", facecolor=LIGHT["ground"])
+        axes = divided(made)
         made.suptitle(
             fill(title, TITLE_WIDTH),
             x=0.012,

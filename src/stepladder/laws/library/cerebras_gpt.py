@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Coefficient, Constants, Law, Values, power
+from stepladder.laws.law import Coefficient, Constants, Derived, Law, Values, power
 from stepladder.laws.parts import FLOOR, FLOPS, exponent
 from stepladder.laws.registry import register
 
@@ -24,7 +24,7 @@ CEREBRAS_GPT = register(
         parameters=(exponent("alpha", "compute", search=(0.01, 0.5), low=1e-4),),
         coefficients=(FLOOR, Coefficient(name="A", meaning="C_0^alpha")),
         columns=_columns,
-        derived={"C_0": lambda v: v["A"] ** (1.0 / v["alpha"])},
+        derived={"C_0": Derived("compute scale", lambda v: v["A"] ** (1.0 / v["alpha"]))},
         rivals=("power",),
         constants=(
             Constants(

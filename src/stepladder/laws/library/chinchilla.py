@@ -9,6 +9,7 @@ from stepladder.laws.law import (
     Array,
     Coefficient,
     Constants,
+    Derived,
     Input,
     Law,
     Parameter,
@@ -59,8 +60,11 @@ CHINCHILLA = register(
         columns=_columns,
         slopes=_slopes,
         derived={
-            # N* grows as C^a and D* as C^(1-a) when C = 6 N D (paper, equation 4)
-            "a": lambda v: v["beta"] / (v["alpha"] + v["beta"]),
+            # when C = 6 N D (paper, equation 4)
+            "a": Derived(
+                "the best N grows as compute to this power, D to 1 - a",
+                lambda v: v["beta"] / (v["alpha"] + v["beta"]),
+            ),
         },
         rivals=("kaplan", "coupled"),
         constants=(

@@ -9,6 +9,7 @@ from stepladder.laws.law import (
     Array,
     Coefficient,
     Constants,
+    Derived,
     Input,
     Law,
     Parameter,
@@ -43,7 +44,9 @@ register(
             Coefficient(name="b", meaning="sequences with the smallest batch"),
         ),
         columns=lambda p, x: (1.0, 1.0 / x["batch"]),
-        derived={"critical_batch": critical_batch},
+        derived={
+            "critical_batch": Derived("batch that needs 20% more data than 256", critical_batch)
+        },
         note="One model and one target loss at a time.",
     )
 )

@@ -9,6 +9,7 @@ from stepladder.laws.law import (
     Array,
     Coefficient,
     Constants,
+    Derived,
     Input,
     Law,
     Parameter,
@@ -97,7 +98,7 @@ register(
             Coefficient(name="B", meaning="scale of the data term"),
         ),
         columns=_columns,
-        derived={"A": _scale_of_params},
+        derived={"A": Derived("scale of the parameter term", _scale_of_params)},
         constants=(
             Constants(
                 label="muennighoff",

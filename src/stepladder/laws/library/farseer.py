@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Array, Coefficient, Constants, Law, Parameter, Values
+from stepladder.laws.law import Array, Coefficient, Constants, Derived, Law, Parameter, Values
 from stepladder.laws.parts import BODY, TOKENS
 from stepladder.laws.registry import register
 
@@ -138,12 +138,18 @@ FARSEER = register(
         columns=_columns,
         slopes=_slopes,
         derived={
-            "s": lambda v: v["floor_slope"] / (v["q"] * CENTRE ** v["q"]),
-            "S": lambda v: np.log(v["floor"]) - v["floor_slope"] / v["q"],
-            "B": lambda v: v["scale_slope"] / (v["b"] * CENTRE ** v["b"]),
-            "Q": lambda v: np.log(v["scale"]) - v["scale_slope"] / v["b"],
-            "A": lambda v: v["exponent_slope"] / (v["a"] * CENTRE ** v["a"]),
-            "E": lambda v: np.log(v["beta"]) - v["exponent_slope"] / v["a"],
+            "s": Derived(
+                "the paper's", lambda v: v["floor_slope"] / (v["q"] * CENTRE ** v["q"])
+            ),
+            "S": Derived("the paper's", lambda v: np.log(v["floor"]) - v["floor_slope"] / v["q"]),
+            "B": Derived(
+                "the paper's", lambda v: v["scale_slope"] / (v["b"] * CENTRE ** v["b"])
+            ),
+            "Q": Derived("the paper's", lambda v: np.log(v["scale"]) - v["scale_slope"] / v["b"]),
+            "A": Derived(
+                "the paper's", lambda v: v["exponent_slope"] / (v["a"] * CENTRE ** v["a"])
+            ),
+            "E": Derived("the paper's", lambda v: np.log(v["beta"]) - v["exponent_slope"] / v["a"]),
         },
         constants=(
             Constants(

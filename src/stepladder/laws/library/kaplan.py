@@ -8,7 +8,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Array, Coefficient, Columns, Constants, Input, Law, Values, power
+from stepladder.laws.law import (
+    Array,
+    Coefficient,
+    Columns,
+    Constants,
+    Derived,
+    Input,
+    Law,
+    Values,
+    power,
+)
 from stepladder.laws.parts import BODY, FLOPS, PF_DAY, TOKENS, exponent, scale
 from stepladder.laws.registry import register
 
@@ -146,9 +156,9 @@ register(
         ),
         columns=_steps,
         derived={
-            "N_c": lambda v: v["A"] ** (1.0 / v["alpha_N"]),
-            "S_c": lambda v: v["B"] ** (1.0 / v["alpha_S"]),
-            "alpha_C": _compute_exponent,
+            "N_c": Derived("parameter scale", lambda v: v["A"] ** (1.0 / v["alpha_N"])),
+            "S_c": Derived("step scale", lambda v: v["B"] ** (1.0 / v["alpha_S"])),
+            "alpha_C": Derived("exponent of compute, spent at best", _compute_exponent),
         },
         constants=(
             Constants(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Array, Coefficient, Input, Law, Values, power
+from stepladder.laws.law import Array, Coefficient, Derived, Input, Law, Values, power
 from stepladder.laws.parts import FLOOR, FLOPS, exponent
 from stepladder.laws.registry import register
 
@@ -37,7 +37,7 @@ OVERTRAINING = register(
             Coefficient(name="b", meaning="scale of what more tokens remove"),
         ),
         columns=_columns,
-        derived={"best_tokens_per_param": _best_ratio},
+        derived={"best_tokens_per_param": Derived("the least loss for its compute", _best_ratio)},
         note="Chinchilla's law with one exponent for both, alpha = beta = 2 eta and C = 6 N D. "
         "Tuned at 20 tokens a parameter; measured from 20 to 640 and at 0.011B to 6.9B.",
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from numpy import log
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Coefficient, Input, Law, Parameter, Values, power
+from stepladder.laws.law import Coefficient, Derived, Input, Law, Parameter, Values, power
 from stepladder.laws.parts import FLOOR, exponent
 from stepladder.laws.registry import register
 
@@ -32,7 +32,7 @@ PARALLEL_STREAMS = register(
         ),
         coefficients=(FLOOR, Coefficient(name="scale", meaning="A^alpha")),
         columns=_columns,
-        derived={"A": lambda v: v["scale"] ** (1.0 / v["alpha"])},
+        derived={"A": Derived("the paper's scale", lambda v: v["scale"] ** (1.0 / v["alpha"]))},
         note="At one number of tokens; fit each corpus by itself.",
     )
 )  # fmt: skip

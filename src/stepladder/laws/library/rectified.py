@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Coefficient, Input, Law, Values, power
+from stepladder.laws.law import Coefficient, Derived, Input, Law, Values, power
 from stepladder.laws.parts import exponent, scale
 from stepladder.laws.registry import register
 
@@ -32,8 +32,12 @@ RECTIFIED = register(
         ),
         columns=_columns,
         derived={
-            "D_pretrained": lambda v: v["D_l"] ** v["beta"],
-            "zero_shot": lambda v: v["E"] + v["B"] / v["D_l"] ** v["beta"],
+            "D_pretrained": Derived(
+                "what pre-training is worth, as D^beta", lambda v: v["D_l"] ** v["beta"]
+            ),
+            "zero_shot": Derived(
+                "loss without fine-tuning", lambda v: v["E"] + v["B"] / v["D_l"] ** v["beta"]
+            ),
         },
         rivals=("hestness",),
         note="The paper writes D_l for what is D_pretrained here. Below D_l samples the loss "

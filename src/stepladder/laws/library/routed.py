@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Array, Coefficient, Constants, Input, Law, Values
+from stepladder.laws.law import Array, Coefficient, Constants, Derived, Input, Law, Values
 from stepladder.laws.parts import scale
 from stepladder.laws.registry import register
 
@@ -97,7 +97,13 @@ ROUTED = register(
         columns=_columns,
         link="exp",
         stored=total_params,
-        derived={"N_cutoff": _cutoff, "E_max": lambda v: v["E_start"] * (1.0 + v["E_spread"])},
+        derived={
+            "N_cutoff": Derived("parameters from where routing no longer helps", _cutoff),
+            "E_max": Derived(
+                "effective experts, at most",
+                lambda v: v["E_start"] * (1.0 + v["E_spread"]),
+            ),
+        },
         constants=tuple(_published(name) for name in ROUTERS),
         note="At fixed tokens, so that N_cutoff moves with them. Published to three digits: "
         "N_cutoff computed from them is good to a factor of three.",

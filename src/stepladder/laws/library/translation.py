@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Coefficient, Input, Law, Values, power
+from stepladder.laws.law import Coefficient, Derived, Input, Law, Values, power
 from stepladder.laws.parts import FLOOR, exponent
 from stepladder.laws.registry import register
 
@@ -30,7 +30,11 @@ TRANSLATION = register(
         ),
         coefficients=(FLOOR, Coefficient(name="A", meaning="scale")),
         columns=_columns,
-        derived={"encoder_share": lambda v: v["p_e"] / (v["p_e"] + v["p_d"])},
+        derived={
+            "encoder_share": Derived(
+                "best share of the parameters", lambda v: v["p_e"] / (v["p_e"] + v["p_d"])
+            )
+        },
         note="encoder_share is the best share of a parameter total. The paper normalises sizes by "
         "reference ones, which changes A only. Text whose source side is original follows other "
         "exponents than text whose target side is.",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stepladder.laws.law import Coefficient, Input, Law, Values, power
+from stepladder.laws.law import Coefficient, Derived, Input, Law, Values, power
 from stepladder.laws.parts import exponent
 from stepladder.laws.registry import register
 
@@ -45,7 +45,7 @@ VALUE_RL = register(
             Coefficient(name="B", meaning="beta^alpha"),
         ),
         columns=_columns,
-        derived={"beta": lambda v: v["B"] ** (1.0 / v["alpha"])},
+        derived={"beta": Derived("the paper's scale", lambda v: v["B"] ** (1.0 / v["alpha"]))},
         note="Data needed for one return J; fit it after batch and rate follow their own laws in "
         "the ratio, or overfitting and lost plasticity bend it.",
     )
