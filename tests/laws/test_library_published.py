@@ -97,7 +97,7 @@ def test_cerebras_measured_point():
     # 13B at 2.3e22 FLOP: 1.575 measured, 1.580 from the law
     assert published("cerebras-gpt", {"flops": 2.3e22}) == pytest.approx(1.580, abs=1e-3)
     law = get("cerebras-gpt")
-    assert law.derived["C_0"](law.published().values) == pytest.approx(5.984e22)
+    assert law.derived["C_0"].of(law.published().values) == pytest.approx(5.984e22)
 
 
 def test_power_scheduler_meets_the_optima_of_its_figure():
