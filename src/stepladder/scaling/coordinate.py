@@ -101,7 +101,7 @@ class CoordinateReport:
 
     def figure(self, path: str | Path) -> Path:
         """Draw gains against size, a panel per axis and quantity; the suffix chooses the format."""
-        from stepladder.scaling.figures import coordinate_figure
+        from stepladder.report.checks import coordinate_figure
 
         return coordinate_figure(self, Path(path))
 

@@ -86,7 +86,7 @@ class TransferReport:
 
     def figure(self, path: str | Path) -> Path:
         """Draw loss against rate, a curve per size; the suffix chooses the format."""
-        from stepladder.scaling.figures import transfer_figure
+        from stepladder.report.checks import transfer_figure
 
         return transfer_figure(self, Path(path))
 
