@@ -83,20 +83,8 @@ def label(
     colour: str,
     **more: Any,
 ) -> None:
-    """Text beside a point, in place of a legend, clear of what lies below it; the offset is in
-    points."""
-    from matplotlib.patheffects import withStroke
-
-    halo = [withStroke(linewidth=3, foreground=LIGHT["ground"])]
-    axes.annotate(
-        text,
-        at,
-        xytext=offset,
-        textcoords="offset points",
-        color=LIGHT[colour],
-        path_effects=halo,
-        **more,
-    )
+    """Text beside a point, in place of a legend; the offset is in points."""
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", color=LIGHT[colour], **more)
 
 
 def loss_ticks(axes: "Axes", low: float, high: float) -> None:
