@@ -4,6 +4,7 @@ Every lever is one file in its family's folder. A decorator puts it, with its ca
 family's registry; the catalogue, the cost model and the contract tests read nothing else. No torch.
 """
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from tempfile import gettempdir
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from stepladder.durable import locked, write_whole
 from stepladder.names import did_you_mean
@@ -30,6 +31,7 @@ FAMILIES: tuple[str, ...] = (
 )
 
 UNKNOWN = "unknown"
+REQUIRED = inspect.Parameter.empty  # a setting that has no default
 _RECORDS = Path(__file__).with_name("measured.json")
 
 
@@ -143,6 +145,13 @@ class Registry(Generic[T]):
                 import_module(f"{self.package}.{module.name}")
             self._loaded = True
         return self._members
+
+
+def own_settings(technique: Callable[..., Any]) -> dict[str, Any]:
+    """What a technique's function or class takes by keyword only, with the defaults; REQUIRED where
+    there is none."""
+    taken = inspect.signature(technique).parameters.values()
+    return {p.name: p.default for p in taken if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def measured(family: str, name: str) -> tuple[Evidence, ...]:

@@ -13,15 +13,14 @@ A batch is counted in whatever unit the caller uses throughout (sequences or tok
 except inside `probe`.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol
 
 from stepladder.batching.statistics import GradientStatistics
-from stepladder.card import Card, Registry
+from stepladder.card import REQUIRED, Card, Registry, own_settings
 from stepladder.names import did_you_mean
 
 
@@ -152,7 +151,7 @@ def convert(rules: str | Sequence[str], settings: Settings, k: float, **options:
     changes: dict[str, float] = {"batch": settings.batch * k}
     for name in [rules] if isinstance(rules, str) else rules:
         rule = _of_kind("conversion", name)
-        _check_settings(name, options, _defaults(rule))
+        _check_settings(name, options, own_settings(rule))
         new = rule(settings, k, **options)
         if both := changes.keys() & new.keys():
             raise ValueError(f"two of {rules} change {min(both)}; choose one of them")
@@ -167,19 +166,9 @@ def policy(name: str, **options: Any) -> Policy:
         ValueError: no policy of that name, or options it refuses.
     """
     kind = _of_kind("policy", name)
-    _check_settings(name, options, {field.name: field.default for field in fields(kind)})
+    _check_settings(name, options, own_settings(kind))
     made: Policy = kind(**options)
     return made
-
-
-def _defaults(rule: Callable[..., Any]) -> dict[str, Any]:
-    """A rule's own options with their defaults, `MISSING` where there is none."""
-    own = inspect.signature(rule).parameters.values()
-    return {
-        p.name: MISSING if p.default is inspect.Parameter.empty else p.default
-        for p in own
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
-    }
 
 
 def _check_settings(name: str, given: Collection[str], known: Mapping[str, Any]) -> None:
@@ -188,7 +177,7 @@ def _check_settings(name: str, given: Collection[str], known: Mapping[str, Any])
         its = ", ".join(known) or "none"
         raise ValueError(f"{name!r} has no setting {key!r}{near}; it has {its}")
     for key, default in known.items():
-        if default is MISSING and key not in given:
+        if default is REQUIRED and key not in given:
             raise ValueError(f"{name!r} needs the setting {key!r}")
 
 

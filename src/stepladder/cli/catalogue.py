@@ -136,19 +136,18 @@ def whole_card(card: "Card") -> str:
 def settings(card: "Card") -> dict[str, Any]:
     """A technique's own settings (`params` in a recipe) with their defaults; "needed" for none."""
     from importlib import import_module
-    from inspect import Parameter, signature
 
-    from stepladder.card import FAMILIES
+    from stepladder.card import FAMILIES, REQUIRED, own_settings
 
     package = next(name for name in FAMILIES if name.endswith(f".{card.family}"))
     try:
-        known = signature(import_module(package).REGISTRY[card.name]).parameters
+        known = own_settings(import_module(package).REGISTRY[card.name])
     except (TypeError, ValueError):  # no callable
         return {}
     return {
-        name: "needed" if p.default is Parameter.empty else p.default
-        for name, p in known.items()
-        if p.kind is Parameter.KEYWORD_ONLY and name not in NOT_OWN
+        name: "needed" if default is REQUIRED else default
+        for name, default in known.items()
+        if name not in NOT_OWN
     }
 
 

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
 from shutil import get_terminal_size
 from textwrap import fill
 from typing import Annotated, Any, get_args
@@ -29,11 +30,12 @@ def parse_known(options: Any, argv: Sequence[str], verb: str) -> tuple[Any, list
 
 def _looks(options: Any, verb: str) -> dict[str, Any]:
     for one in get_args(options) or (options,):
-        if is_dataclass(one):
+        if isinstance(one, type) and is_dataclass(one):
             _leave_out_empty_defaults(one)
     return {"prog": f"stepladder {verb}", "config": STYLE, "description": described(options)}
 
 
+@cache
 def _leave_out_empty_defaults(options: Any) -> None:
     """Have help not say that the default is None, nothing at all or, of a flag, False."""
     told = options.__annotations__

@@ -95,7 +95,7 @@ class _DAdapt(WholeModelOptimizer):
 class DAdaptSGD(_DAdapt):
     """s += d lr / ||g_0|| g;  d_hat = 2 sum <g, s> / ||s||;  z = x_0 - s;  x averages z."""
 
-    def init(self, p: Tensor) -> dict[str, Tensor]:
+    def fresh_state(self, p: Tensor) -> dict[str, Tensor]:
         return {"s": p.new_zeros(p.shape), "x0": p.detach().clone()}
 
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
@@ -142,7 +142,7 @@ def _sgd_move(p: Tensor, g: Tensor, state: dict[str, Tensor], c: Any) -> None:
 class DAdaptAdam(_DAdapt):
     """Adam on d g, with d raised by <g, s / sqrt(v)> over ||s||_1."""
 
-    def init(self, p: Tensor) -> dict[str, Tensor]:
+    def fresh_state(self, p: Tensor) -> dict[str, Tensor]:
         return {key: p.new_zeros(p.shape) for key in ("m", "v", "s")}
 
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:

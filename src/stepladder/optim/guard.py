@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from stepladder.card import own_settings
 from stepladder.names import did_you_mean
 
 Groups = list[dict[str, Any]]
@@ -115,7 +116,7 @@ def check_options(name: str, builder: Callable[..., Optimizer], options: Mapping
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken):
         return
     shared = {"lr", "betas", "eps", "weight_decay"}
-    known = {p.name for p in taken if p.kind is inspect.Parameter.KEYWORD_ONLY} - shared
+    known = own_settings(builder).keys() - shared
     for option in options.keys() - known:
         near = did_you_mean(option, known)
         raise ValueError(

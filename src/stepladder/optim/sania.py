@@ -69,7 +69,7 @@ class Sania(WholeModelOptimizer):
     needs_loss = True
     counters = {"k": 0}  # noqa: RUF012
 
-    def init(self, p: Tensor) -> dict[str, Tensor]:
+    def fresh_state(self, p: Tensor) -> dict[str, Tensor]:
         return {"v": p.new_zeros(p.shape)}
 
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:

@@ -61,7 +61,7 @@ class Smag(WholeModelOptimizer):
 
     needs_loss = True
 
-    def init(self, p: Tensor) -> dict[str, Tensor]:
+    def fresh_state(self, p: Tensor) -> dict[str, Tensor]:
         return {"d": p.new_zeros(p.shape)}
 
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:

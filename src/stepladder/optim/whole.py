@@ -99,13 +99,9 @@ class WholeModelOptimizer(Guarded):
             self.update(entries, top, None if loss is None else float(loss))
         return loss
 
-    def init(self, p: Tensor) -> dict[str, Tensor]:
-        """The state of a parameter before its first step."""
-        raise NotImplementedError
-
     def fresh_state(self, p: Tensor) -> dict[str, Tensor]:
         """The state of a parameter before its first step."""
-        return self.init(p)
+        raise NotImplementedError
 
     def update(self, entries: Sequence[Entry], lr: float, loss: float | None) -> None:
         """Change parameters, states and counters in place; `lr` is the largest group's rate."""
@@ -150,7 +146,7 @@ class WholeModelOptimizer(Guarded):
     def _state(self, p: Tensor) -> dict[str, Tensor]:
         state = self.state[p]
         if not state:
-            state.update(self.init(p))
+            state.update(self.fresh_state(p))
         return state
 
 

@@ -8,7 +8,6 @@ parameter names are common to all and stand here. `Schedule.at` is the conventio
 loop: the middle of each step, lengths in fractions of the run or in tokens.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from functools import cache
 from numbers import Real
 from typing import Any, Protocol, cast
 
-from stepladder.card import Card, Registry
+from stepladder.card import REQUIRED, Card, Registry, own_settings
 from stepladder.names import did_you_mean
 
 
@@ -132,7 +131,7 @@ class Schedule:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The shape's own parameters with their defaults (`inspect.Parameter.empty`: required)."""
+        """The shape's own parameters with their defaults (`card.REQUIRED` where there is none)."""
         return dict(_parameters(self.shape))
 
     def _shaped(self, progress: float, warmup: float, params: dict[str, Any]) -> float:
@@ -168,7 +167,7 @@ class Schedule:
         for key, default in own.items():
             if key in params:
                 _check_type(f"schedule {name!r}: {key}", params[key], default)
-            elif default is inspect.Parameter.empty:
+            elif default is REQUIRED:
                 raise ValueError(f"schedule {name!r} needs the parameter {key!r}")
 
 
@@ -198,7 +197,7 @@ def controller(name: str, **params: Any) -> Controller:
     made = REGISTRY[name]
     if name not in CONTROLLERS:
         raise ValueError(f"{name!r} is a function of progress; use stepladder.schedules.get")
-    known = inspect.signature(made).parameters
+    known = own_settings(made)
     for key in params.keys() - known.keys():
         near = did_you_mean(key, known)
         raise ValueError(f"schedule {name!r} has no parameter {key!r}{near}; it has {list(known)}")
@@ -250,8 +249,7 @@ def rebase(progress: float, start: float, end: float = 1.0) -> float:
 @cache
 def _parameters(shape: Callable[..., float]) -> dict[str, Any]:
     """Read once: rates are asked for at every step, and a signature takes longer than a rate."""
-    own = inspect.signature(shape).parameters.values()
-    return {p.name: p.default for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return own_settings(shape)
 
 
 def _check_type(what: str, value: Any, default: Any) -> None:
