@@ -17,6 +17,7 @@ from stepladder.laws.backtesting import Backtest
 from stepladder.laws.comparing import Ranked
 from stepladder.laws.design import Candidate
 from stepladder.laws.forecasting import Forecast
+from stepladder.laws.points import look_like_billions
 from stepladder.laws.result import Ends, Fit
 
 MANY_TIMES = 100
@@ -66,8 +67,9 @@ def draw(fit: Fit, path: Path) -> None:
 
 def _cost_name(fit: Fit) -> str:
     """What orders the runs."""
-    names = {i.name for i in fit.law.inputs}
-    return "FLOP" if "flops" in names or {"params", "tokens"} <= names else "cost"
+    inputs = fit.points.inputs
+    counted = {"params", "tokens"} <= inputs.keys() and not look_like_billions(inputs)
+    return "FLOP" if "flops" in inputs or counted else "cost"
 
 
 def show_notes(notes: Sequence[str]) -> None:

@@ -271,13 +271,18 @@ def _duplicates(inputs: Mapping[str, Array], target: Array, rows: Sequence[int])
     return [f"{rows_text(repeated, rows)} are duplicates, target included; each is counted"]
 
 
+def look_like_billions(inputs: Mapping[str, Array]) -> bool:
+    """Whether params and tokens are too few to be counts: costs are then not in FLOP."""
+    return all(bool(np.median(inputs[name]) < FEW_COUNTS) for name in ("params", "tokens"))
+
+
 def _odd_units(columns: Mapping[str, ArrayLike], inputs: Mapping[str, Array]) -> list[str]:
     """Remarks on units that can be meant, but rarely are."""
     notes: list[str] = []
     if "params" not in inputs or "tokens" not in inputs:
         return notes
     n, d = inputs["params"], inputs["tokens"]
-    if np.median(n) < FEW_COUNTS and np.median(d) < FEW_COUNTS:
+    if look_like_billions(inputs):
         notes.append(
             f"params of {np.median(n):.3g} and tokens of {np.median(d):.3g} look like billions; "
             "forecasts then take the same unit, and costs are not in FLOP"
